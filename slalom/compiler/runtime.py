@@ -1,0 +1,41 @@
+"""Settings of the machine: how many threads may be used."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from slalom.errors import ConfigError
+
+_threads: int | None = None
+
+
+def available_cpus() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """The number of threads in use: what was set, or the processors this process may run on."""
+    return _threads or available_cpus()
+
+
+def set_num_threads(n: int) -> None:
+    """Use exactly ``n`` threads; more than there are processors is honoured.
+
+    The NumPy executor's threads are those of NumPy's BLAS, which are limited where threadpoolctl is installed.
+    Raises: ConfigError unless n is a positive integer.
+    """
+    global _threads
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigError("set_num_threads", got=n, needed="a positive integer")
+    _threads = n
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return
+    _limit(threadpool_limits, n)
+
+
+def _limit(threadpool_limits: Any, n: int) -> None:
+    threadpool_limits(limits=n, user_api="blas")

@@ -1,0 +1,495 @@
+"""Tensor: a handle to a value, and ``apply``, the only way to run a primitive.
+
+Only construction, identity and the operators stand here. Named methods are attached by ``@method`` where the
+function is defined (core/functional, core/autodiff, core/indexing); ``tensor.pyi``, generated from them, shows all
+of them to editors and type checkers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from slalom.core.dtype import as_dtype, get_default_dtype, promote
+from slalom.core.node import MODE, Abstract, Node, Overwritten, Storage, user_line
+from slalom.core.ops import TABLE, pointwise, structural
+from slalom.core.primitive import Array, Primitive, is_array
+from slalom.errors import DTypeError, GradError, ShapeError, SlalomError, StagingError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
+    """Run ``prim``: compute it with NumPy and note how it was made, or only record it while staging."""
+    mode = MODE.get()
+    if mode.trace is not None:
+        return mode.trace.record(prim, inputs, params)
+    try:
+        array = prim.impl(*[t._storage.array for t in inputs], **params)
+    except SlalomError:
+        raise
+    except Exception as error:
+        raise _explained(prim, inputs, params, error) from error
+    if type(array) is not np.ndarray:
+        array = np.asarray(array)
+    storage = Storage(array)
+    if prim.view and array.base is not None or inputs and array is inputs[0]._storage.array:
+        storage.view_of(inputs[0]._storage)
+    out = Tensor.__new__(Tensor)
+    out._storage, out._node, out._live, out._grad = storage, None, False, None
+    if mode.grad and array.dtype.kind == "f":
+        for i, t in enumerate(inputs):
+            if t._live and prim.kind.differentiable(i):
+                out._live = True
+                out._node = Node(prim, tuple([t._node or t._leaf() for t in inputs]), params, storage, True)
+                break
+    return out
+
+
+def _explained(prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], error: Exception) -> Exception:
+    """The error that the primitive's rules give for these operands; NumPy's own where they find nothing wrong."""
+    check_operands(prim, [t._storage.array for t in inputs], params)
+    return error
+
+
+def check_operands(prim: Primitive, arrays: Any, params: dict[str, Any]) -> None:
+    """Raise the error of ``prim``'s rules for operands that do not fit."""
+    for array in arrays:
+        if isinstance(array, Abstract) and MODE.get().trace is None:
+            array.refuse(prim.name)
+        if array.dtype.kind not in prim.takes:
+            kinds = {"b": "bool", "u": "unsigned", "i": "integer", "f": "floating"}
+            needed = " or ".join(kinds[k] for k in "buif" if k in prim.takes)
+            raise DTypeError(f"{prim.name}: dtype", got=array.dtype.name, needed=needed)
+    prim.shape(*arrays, **params)
+    prim.dtype(*arrays, **params)
+
+
+def method(function: F) -> F:
+    """Attach a function whose first argument is a Tensor as a method of the same name."""
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+class Tensor:
+    """An n-dimensional array that can be differentiated and staged.
+
+    Semantics and names are PyTorch's, except that results are values, never views: writing into a tensor changes
+    no other tensor but those made from it by ``detach()`` or ``data``.
+
+    Note: ``requires_grad`` can be set on leaves only; an in-place operation on a leaf that requires gradients is an
+    error outside ``no_grad()``.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "_live", "_node", "_storage")
+    __array_ufunc__ = None  # np_array * tensor calls our __rmul__
+
+    _storage: Storage | Overwritten
+    _node: Node | None
+    _live: bool
+    _grad: Tensor | None
+
+    def __init__(self, data: Any = (), dtype: Any = None, requires_grad: bool = False) -> None:
+        array = to_array(data, dtype, copy=True)
+        self._storage, self._node, self._live, self._grad = Storage(array), None, False, None
+        trace = MODE.get().trace
+        if trace is not None:
+            made = trace.constant(array)
+            self._storage, self._node = made._storage, made._node
+        if requires_grad:
+            self.requires_grad = True
+
+    # --- identity ---------------------------------------------------------------------------------------------
+    @staticmethod
+    def _of(array: Array) -> Tensor:
+        """A new leaf on this very array (no copy); a constant while staging."""
+        trace = MODE.get().trace
+        if trace is not None:
+            return trace.constant(array)
+        return Tensor._handle(Storage(array), None, False)
+
+    @staticmethod
+    def _handle(storage: Any, node: Node | None, live: bool) -> Tensor:
+        out = Tensor.__new__(Tensor)
+        out._storage, out._node, out._live, out._grad = storage, node, live, None
+        return out
+
+    @staticmethod
+    def _saved(node: Node, time: int) -> Tensor:
+        """A handle for a rule to read a node's value as it was at ``time``; poisoned if it was overwritten since."""
+        storage: Any = node.storage
+        return Tensor._handle(storage if storage.written <= time else Overwritten(storage), node, node.live)
+
+    def _leaf(self) -> Node:
+        """The node of a handle without history, made when first needed."""
+        node = Node(None, (), {}, self._storage, self._live)  # type: ignore[arg-type]
+        if self._live:
+            node.owner = weakref.ref(self)
+        self._node = node
+        return node
+
+    def _apply(self, prim: Primitive, *others: Tensor, **params: Any) -> Tensor:
+        return apply(prim, self, *others, **params)
+
+    def _zeros(self) -> Tensor:
+        """Zeros of this shape and dtype."""
+        array = self._storage.array
+        return Tensor._of(np.zeros(array.shape, array.dtype))
+
+    def _refuse(self, what: str) -> NoReturn | None:
+        """Raise where a value is read that cannot be: while staging, or after a trace has ended."""
+        array = self._storage.array
+        if isinstance(array, Abstract):
+            array.refuse(what)
+        if MODE.get().trace is not None:
+            raise StagingError(
+                f"{what} while staging, at {user_line()}",
+                got=f"a tensor of shape {array.shape} that is state, read anew at each call",
+                hint="read it outside the compiled function",
+            )
+        return None
+
+    # --- attributes -------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._storage.array.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._storage.array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self._storage.array.ndim  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        return self._storage.array.nbytes  # type: ignore[no-any-return]
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        node = self._node
+        return node is None or node.prim is None or node.owner is not None and node.prim is structural.ALIAS
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are recorded for this tensor; can be set on leaves of floating dtype."""
+        return self._live
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if wanted == self._live:
+            return
+        if wanted and self.dtype.kind != "f":
+            raise GradError("requires_grad", got=self.dtype.name, needed="a floating dtype")
+        trace = MODE.get().trace
+        if trace is not None and isinstance(self._storage.array, Abstract):
+            trace.mark_leaf(self, wanted)
+            return
+        if not self.is_leaf:
+            raise GradError("requires_grad can be changed on leaf tensors only", hint="use detach()")
+        self._live, self._node = wanted, None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that backward accumulated, None before the first and after ``zero_grad``."""
+        trace = MODE.get().trace
+        return self._grad if trace is None else trace.read_grad(self)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+            got = value.shape if isinstance(value, Tensor) else type(value).__name__
+            raise ShapeError("grad", got=got, needed=f"a tensor of shape {self.shape} or None")
+        trace = MODE.get().trace
+        if trace is None:
+            self._grad = value
+        else:
+            trace.write_grad(self, value)
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that made this tensor; None for leaves."""
+        return None if self.is_leaf else self._node
+
+    @property
+    def data(self) -> Tensor:
+        """The same buffer under a new identity without history: writes are seen, gradients are not."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if value._storage is self._storage:
+            return
+        if value.shape == self.shape:
+            with _NO_GRAD:
+                self._write(value.to(self.dtype))
+        else:
+            self._refuse("replacing data by another shape")
+            self._storage, self._node = Storage(value.numpy().copy()), None
+
+    def detach(self) -> Tensor:
+        """The same buffer under a new identity without history."""
+        trace = MODE.get().trace
+        if trace is not None:
+            return trace.detach(self)
+        return Tensor._handle(self._storage, None, False)
+
+    # --- writing ----------------------------------------------------------------------------------------------
+    def _write(self, value: Tensor) -> Tensor:
+        """Make ``value`` the content of this tensor's buffer and its history the history of this handle."""
+        if value.shape != self.shape:
+            raise ShapeError("in-place operation", got=f"a result of shape {value.shape}", needed=self.shape)
+        if value.dtype != self.dtype:
+            if value.dtype.kind == "f" and self.dtype.kind != "f" or self.dtype.kind == "b":
+                raise DTypeError("in-place operation", got=f"a {value.dtype.name} result", needed=self.dtype.name)
+            value = apply(structural.CAST, value, dtype=self.dtype)
+        mode = MODE.get()
+        if mode.grad and self._live and self.is_leaf:
+            raise GradError("in-place operation on a leaf that requires gradients", hint="use `with no_grad():`")
+        if mode.trace is not None:
+            mode.trace.write(self, value)
+            return self
+        array = value._storage.array
+        if isinstance(array, Abstract):
+            array.refuse("writing a tensor")
+        if isinstance(self._storage.array, Abstract):
+            self._storage.array.refuse("writing into a tensor")
+        self._storage.write(array)  # type: ignore[union-attr]
+        if value._live:
+            self._node, self._live = value._node, True
+        elif mode.grad and self._live:
+            self._node, self._live = None, False
+        return self
+
+    def assign(self, value: Any) -> Tensor:
+        """Copy ``value`` (broadcast to this shape) into this tensor's buffer; while staging, an output."""
+        return self._write(as_tensor(value, self).expand(self.shape))
+
+    copy_ = assign
+
+    def zero_(self) -> Tensor:
+        """Fill with zeros."""
+        return self._write(self._zeros())
+
+    def fill_(self, value: float) -> Tensor:
+        """Fill with one value."""
+        return self.assign(value)
+
+    # --- reading values ---------------------------------------------------------------------------------------
+    def numpy(self) -> Array:
+        """The array itself, without a copy.
+
+        Raises: GradError if gradients are recorded (use ``detach()`` first); StagingError while staging.
+        """
+        if self._live:
+            raise GradError("numpy() of a tensor that requires gradients", hint="use .detach().numpy()")
+        self._refuse("numpy()")
+        self._storage.own()  # type: ignore[union-attr]
+        return self._storage.array  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The single value as a Python number.
+
+        Raises: ShapeError unless the tensor has exactly one element.
+        """
+        self._refuse("item()")
+        if self._storage.array.size != 1:
+            raise ShapeError("item()", got=f"shape {self.shape}", needed="exactly one element")
+        return self._storage.array.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        self._refuse("tolist()")
+        return self._storage.array.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # the CPU
+
+    def __bool__(self) -> bool:
+        self._refuse("bool() of a tensor")
+        if self._storage.array.size != 1:
+            raise ShapeError("truth of a tensor", got=f"shape {self.shape}", needed="one element", hint="any() or all()")
+        return bool(self._storage.array)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        value = self.item()
+        if self.dtype.kind not in "ui":
+            raise DTypeError("index", got=self.dtype.name, needed="an integer tensor")
+        return int(value)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("len()", got="a 0-d tensor", needed="at least one dimension")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise ShapeError("iteration", got="a 0-d tensor", needed="at least one dimension")
+        self._refuse("iteration over a tensor")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        array = self._storage.array
+        if isinstance(array, Abstract):
+            return f"tensor(abstract, shape={array.shape}, dtype={array.dtype.name})"
+        body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, suppress_small=True)
+        usual = array.dtype in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) and array.size > 0
+        notes = [] if usual else [f"dtype={array.dtype.name}"]
+        if self._live:
+            node = self._node
+            notes.append("requires_grad=True" if self.is_leaf or node is None or node.prim is None else f"grad_fn=<{node.prim.name}>")
+        return f"tensor({', '.join([body, *notes])})"
+
+    def __format__(self, spec: str) -> str:
+        if self.shape == () and not isinstance(self._storage.array, Abstract):
+            return format(self._storage.array.item(), spec)
+        return format(repr(self), spec)
+
+    def __reduce__(self) -> Any:
+        self._refuse("pickling a tensor")
+        return _restored, (type(self), self._storage.array, self._live and self.is_leaf)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GradError("deepcopy of a tensor with history", hint="use detach() first")
+        self._refuse("deepcopy of a tensor")
+        copied = _restored(type(self), self._storage.array.copy(), self._live)
+        memo[id(self)] = copied
+        if self._grad is not None:
+            copied._grad = self._grad.__deepcopy__(memo)
+        return copied
+
+
+def _restored(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
+    out = kind.__new__(kind)
+    out._storage, out._node, out._live, out._grad = Storage(array), None, requires_grad, None
+    return out
+
+
+class _NoGrad:
+    """``with`` block used here only; the public one is core.autodiff.no_grad."""
+
+    def __enter__(self) -> None:
+        self.token = MODE.set(MODE.get()._replace(grad=False))
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.reset(self.token)
+
+
+_NO_GRAD = _NoGrad()
+
+
+# --- conversion ---------------------------------------------------------------------------------------------------
+def to_array(data: Any, dtype: Any = None, *, copy: bool) -> Array:
+    """``data`` (number, nested sequence, array, tensor) as an array of a dtype that Slalom has.
+
+    Python floats get the default dtype; arrays keep theirs. Raises: DTypeError for ragged or foreign data.
+    """
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor):
+        data = data.detach().numpy()
+    elif isinstance(data, np.ndarray) and MODE.get().trace is not None and data.flags.writeable:
+        raise StagingError(
+            f"a NumPy array of shape {data.shape} met while staging, at {user_line()}",
+            hint="pass it as an argument or wrap it in a Tensor outside, or it would become a frozen constant",
+        )
+    elif not is_array(data):
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ShapeError("tensor", got="nested sequences of unequal lengths", needed="a regular array") from error
+        if array.dtype.kind == "f" and wanted is None or array.size == 0 and array.dtype.kind == "f":
+            wanted = wanted or get_default_dtype()
+        data = array
+    if wanted is None:
+        wanted = as_dtype(data.dtype)
+    with np.errstate(all="ignore"):
+        return np.array(data, dtype=wanted, copy=True) if copy else np.asarray(data, dtype=wanted)
+
+
+def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
+    """``value`` itself if it is a Tensor; else a leaf: Python numbers get a dtype that does not widen ``like``."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (bool, int, float)) and like is not None:
+        dtype = promote(((like.dtype, 1), (type(value), -1)))
+        return Tensor._of(_number(value, dtype))
+    return Tensor._of(to_array(value, copy=False))
+
+
+def _number(value: float, dtype: Any) -> Array:
+    try:
+        return np.array(value, dtype)
+    except OverflowError as error:
+        raise DTypeError("number", got=value, needed=f"a value that fits into {dtype.name}") from error
+
+
+# --- operators ----------------------------------------------------------------------------------------------------
+def binary(prim: Primitive, x: Any, y: Any) -> Tensor:
+    """An elementwise operation of two operands after promotion to a common dtype."""
+    if not isinstance(y, Tensor):
+        if isinstance(y, (bool, int, float)):  # the frequent case, kept short
+            dtype = promote(((x.dtype, x.ndim or 0), (type(y), -1)))
+            y = Tensor._of(_number(y, dtype))
+            return apply(prim, x if x.dtype == dtype else x.to(dtype), y)
+        y = as_tensor(y)
+    if not isinstance(x, Tensor):
+        x = as_tensor(x, y)
+    a, b = x._storage.array, y._storage.array
+    if a.dtype != b.dtype:
+        dtype = promote(((a.dtype, a.ndim), (b.dtype, b.ndim)))
+        x, y = x.to(dtype), y.to(dtype)
+    return apply(prim, x, y)
+
+
+def _operator(prim: Primitive) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    def forward(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return binary(prim, self, other)
+        return NotImplemented
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return binary(prim, as_tensor(other, self), self)
+        return NotImplemented
+
+    def in_place(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _OPERANDS):
+            return self._write(binary(prim, self, other))
+        return NotImplemented
+
+    return forward, reflected, in_place
+
+
+_OPERANDS = (Tensor, bool, int, float, np.ndarray, np.generic, list)
+
+for _name, _prim in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("mod", "mod"), ("and", "bitand"), ("or", "bitor")):
+    for _prefix, _function in zip(("", "r", "i"), _operator(TABLE[_prim]), strict=True):
+        setattr(Tensor, f"__{_prefix}{_name}__", _function)
+setattr(Tensor, "__rshift__", _operator(pointwise.SHIFT_RIGHT)[0])

@@ -1,0 +1,37 @@
+"""What all tests share: a fresh state for each, one profile for generated examples, and where large data may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from slalom.core import dtype
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples at every run: a failure in CI must be the failure at the desk. Timings are never tests.
+hypothesis.settings.register_profile("slalom", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("slalom")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> Iterator[None]:
+    """No test sees what another one set."""
+    yield
+    dtype.set_default_dtype(dtype.float32)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """The path of a file of real data beside the checkout; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        path = ROOT.parent / "shared" / "data" / name
+        if not path.is_file():
+            pytest.skip(f"needs ../shared/data/{name}")
+        return path
+
+    return find
