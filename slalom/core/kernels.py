@@ -169,8 +169,8 @@ def philox(key: tuple[int, int], counter: Sequence[Any]) -> npt.NDArray[np.uint3
     """
     shape = np.broadcast_shapes(*map(np.shape, counter))
     words = np.empty((4, *shape), np.uint64)
-    for word, value in zip(words, counter, strict=True):
-        word[...] = value
+    for i, value in enumerate(counter):
+        words[i] = value
     words = words.reshape(4, -1)
     keys = (np.array(key, np.uint64) + _SCHEDULE)[..., None] & _LOW  # (rounds, 2, 1)
     # One row for each half: (c0, c2) are multiplied, (c1, c3) wait; the halves change places in every round.
@@ -328,7 +328,9 @@ def fold(y: Array, output: Shape, size: Sequence[int], stride: Sequence[int], di
         for tap in product(*map(range, size)):
             starts = [k * d for k, d in zip(tap, dilation, strict=True)]
             slices = [slice(b, b + s * (n - 1) + 1, s) for b, s, n in zip(starts, stride, counts, strict=True)]
-            out[(..., *slices)] += y[(..., *tap)]
+            target: tuple[Any, ...] = (..., *slices)
+            source: tuple[Any, ...] = (..., *tap)
+            out[target] += y[source]
     return out
 
 
@@ -381,7 +383,7 @@ def scatter_add(updates: Array, indices: tuple[Array, ...], shape: Shape) -> Arr
         return out.reshape(shape)
     # np.add.at is fast for flat arrays alone, so the index of every element is written out, a few rows at a time.
     width = prod(shape[depth:])
-    rows = np.zeros(common, np.intp)
+    rows: Array = np.zeros(common, np.intp)
     for index, n in zip(indices, shape[:depth], strict=True):
         rows *= n
         rows += index

@@ -6,8 +6,12 @@ to a guess made on the first rows. A cell is missing when it is empty or one of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import datetime
 import decimal
+import io
+import itertools
 import numbers
 import os
 from collections.abc import Callable, Mapping
@@ -20,6 +24,7 @@ import numpy.typing as npt
 from slalom.errors import DataError
 from slalom.tabular.extras import load_extra
 from slalom.tabular.table import (
+    EXACT,
     CellType,
     Column,
     FloatArray,
@@ -41,6 +46,7 @@ MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null",
 """Cells of text that mean "no value" (pandas' markers, and the question mark of the UCI archive)."""
 
 _SAMPLE_BYTES = 1 << 18
+_SAMPLE_LINES = 200
 _BLOCK_BYTES = 8 << 20  # a row of a very wide table must fit into one block
 _FOREIGN = {
     b"PK\x03\x04": "a zip or Excel file",
@@ -72,7 +78,7 @@ def read_table(path: str | os.PathLike[str], *, delimiter: str | None = None) ->
         with pyarrow.input_stream(path, **stream) as file:
             sample = file.read(_SAMPLE_BYTES)
         return _read_csv(path, stream, sample, delimiter)
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, UnicodeError, pyarrow.ArrowException) as error:
         # A damaged gzip stream is an OSError without a number.
         reason = getattr(error, "strerror", None) or shorten(str(error), 120)
         raise DataError(
@@ -164,10 +170,9 @@ def _parse_csv(path: Path, stream: Mapping[str, object], text: str, delimiter: s
         if not unequal:
             raise
         unequal.clear()
-        try:
+        with contextlib.suppress(pyarrow.ArrowInvalid):
             parse(use_threads=False)  # again, because only one thread knows the row's number
-        except pyarrow.ArrowInvalid:
-            row = unequal[0]
+        row = unequal[0]
         raise DataError(
             f"{path.name}, row {row.number - 1}",
             got=f"{quantity(row.actual_columns, 'cell')} ({shorten(row.text)!r})",
@@ -188,8 +193,8 @@ def find_delimiter(text: str, is_complete: bool = True) -> str:
     >>> find_delimiter("a;b\\n1,5;2,5\\n"), find_delimiter("name\\nanna bell\\n")
     (';', ',')
     """
-    lines = text.splitlines(keepends=True)[:200]
-    if len(lines) < 200 and not is_complete:
+    lines = list(itertools.islice(io.StringIO(text, newline=None), _SAMPLE_LINES))
+    if len(lines) < _SAMPLE_LINES and not is_complete:
         lines = lines[:-1] or lines  # the sample's end may have cut the last line
     for candidates, enough_rows in ((",;\t|", 1), (" :^~", 4)):  # blanks and colons also stand inside ordinary cells
         best, most = "", 1
@@ -255,6 +260,8 @@ def _column_of_series(name: str, item: Any, source: str) -> Column | None:
         return Column(name, "number", np.full(len(item), np.nan), source=source)
     if dtype == narwhals.Boolean:
         return Column(name, "boolean", floats(item), source=source)
+    if dtype.is_integer() and item.abs().max() >= EXACT:
+        return _column_of_strings(name, item.cast(narwhals.String).to_arrow(), source)
     if dtype.is_numeric():
         return Column(name, "number", floats(item), source=source)
     if dtype in (narwhals.Date, narwhals.Datetime):
@@ -306,7 +313,7 @@ def _column_of_array(name: str, array: npt.NDArray[Any], source: str) -> Column 
         seconds = array.astype(f"{kind}8[ms]").astype(np.float64) / 1000
         seconds[missing] = np.nan
         return Column(name, "datetime" if kind == "M" else "number", seconds, source=source)
-    if kind in "OU":
+    if kind in "OU" or (kind in "iu" and array.size and np.abs(array).max() >= EXACT):
         return _column_of_objects(name, array, source)
     return Column(name, "boolean" if kind == "b" else "number", array.astype(np.float64), source=source)
 
@@ -314,16 +321,18 @@ def _column_of_array(name: str, array: npt.NDArray[Any], source: str) -> Column 
 def _column_of_objects(name: str, cells: npt.NDArray[Any], source: str) -> Column | None:
     """Python objects: numbers if all are, booleans if all are, otherwise the text of each; None for containers."""
     objects = [None if str(cell).strip() in MISSING else cell for cell in cells.tolist()]
+    objects = [cell.total_seconds() if isinstance(cell, datetime.timedelta) else cell for cell in objects]
     kinds = {type(cell) for cell in objects} - {type(None)}
     if any(issubclass(kind, (list, tuple, dict, set, np.ndarray)) for kind in kinds):
         return None
     numeric = {kind for kind in kinds if issubclass(kind, (numbers.Real, decimal.Decimal))} - {bool}
-    if kinds and (kinds == numeric or kinds <= {bool, np.bool_}):
+    is_long = any(isinstance(cell, numbers.Integral) and abs(int(cell)) >= EXACT for cell in objects)
+    if kinds and not is_long and (kinds == numeric or kinds <= {bool, np.bool_}):
         values = np.array([np.nan if cell is None else float(cell) for cell in objects], dtype=np.float64)
         return Column(name, "number" if numeric else "boolean", values, source=source)
     pyarrow = load_extra("pyarrow", "cli", "a column of text")
     texts = [
-        None if cell is None else format_number(float(cell)) if type(cell) in numeric else str(cell) for cell in objects
+        format_number(cell) if isinstance(cell, float) else None if cell is None else str(cell) for cell in objects
     ]
     return _column_of_strings(name, pyarrow.array(texts, pyarrow.large_string()), source)
 
@@ -339,14 +348,13 @@ def _column_of_strings(name: str, strings: Any, source: str, point: str = ".", d
     strings = compute.if_else(missing, pyarrow.scalar(None, strings.type), strings)
     numbers = None if declared else _cast_numbers(strings, point)
     if numbers is not None:
-        # The words are made only if somebody wants the column as categories.
-        return Column(name, "number", numbers, lambda: _words_of(strings), source=source)
+        return Column(name, "number", numbers, source=source)
     words = _words_of(strings)
     for type, parse in () if declared else _PARSERS:
         values = parse_all(words.levels, parse)
         if values is not None:
-            return Column(name, type, np.append(values, np.nan)[words.codes], words, source=source)
-    return Column(name, "text", None, words, source=source, decimal=point, declared=declared)
+            return Column(name, type, np.append(values, np.nan)[words.codes], source=source)
+    return Column(name, "text", words, source=source, decimal=point, declared=declared)
 
 
 _PARSERS: tuple[tuple[CellType, Callable[[str], float | None]], ...] = (
@@ -356,11 +364,15 @@ _PARSERS: tuple[tuple[CellType, Callable[[str], float | None]], ...] = (
 
 
 def _cast_numbers(strings: Any, point: str) -> FloatArray | None:
+    """The numbers that all cells spell, or None: also where whole numbers are too long to be kept apart as floats."""
     pyarrow = load_extra("pyarrow", "cli", "a column of text")
     compute = load_extra("pyarrow.compute", "cli", "a column of text")
     for spelled in (strings, compute.replace_substring(strings, point, ".", max_replacements=1)):
         try:
-            return np.array(compute.cast(spelled, pyarrow.float64()).to_numpy(), dtype=np.float64)
+            values = np.array(compute.cast(spelled, pyarrow.float64()).to_numpy(), dtype=np.float64)
+            is_long = bool((np.abs(values) >= EXACT).any())
+            is_code = is_long and compute.any(compute.match_substring_regex(strings, r"^[+-]?\d{16,}$")).as_py()
+            return None if is_code else values
         except pyarrow.ArrowInvalid:  # a word among the cells
             if point == ".":
                 return None

@@ -203,10 +203,8 @@ def _infer_text(column: Column, filled: int, levels: int, notes: list[str]) -> t
             f"or make the column categorical (--categorical {column.name})"
         )
     if numbers > words:
-        notes.append(
-            f"column {shorten(column.name)!r} is text although {numbers:,} of its {filled:,} cells are numbers: "
-            f"{words:,} are words"
-        )
+        why = f"{words:,} of its {filled:,} cells are words" if words else "whole numbers so long are codes"
+        notes.append(f"column {shorten(column.name)!r} is taken as text: {why} (numeric is the other choice)")
     if filled >= _MANY and levels > 0.9 * filled:
         return "identifier", f"{levels:,} different texts in {quantity(filled, 'row')}"
     return "categorical", ""
@@ -242,8 +240,9 @@ def _check_target(column: Column, task: Task, rows: IntArray) -> str:
             got=f"{shorten(column.words.levels[0])!r} in all of {quantity(len(rows), 'row')}",
             needed="at least two classes" if task == "classification" else "numbers that differ",
         )
-    if task == "regression":
+    if task == "regression" or column.type == "number":
         values = column.numbers()[rows]
+    if task == "regression":
         low, middle, high = (format_number(value) for value in np.quantile(values, [0, 0.5, 1]).tolist())
         return f"{low} to {high}, median {middle}"
     if levels > _MANY and levels > len(rows) / 2:

@@ -25,9 +25,9 @@ def score(task: Task, y: Array, prediction: Array) -> dict[str, float]:
     >>> score("regression", np.array([1.0, 3.0]), np.array([1.0, 2.0]))["mae"]
     0.5
     """
-    dims = 2 if task == "classification" else 1
+    dims, needed = (2, "(n,) and (n, C)") if task == "classification" else (1, "(n,) and (n,)")
     if y.ndim != 1 or prediction.ndim != dims or len(y) != len(prediction) or not len(y):
-        raise ShapeError(f"score of a {task}", got=f"{y.shape} and {prediction.shape}", needed=("(n,) and (n,)", "(n,) and (n, C)")[dims - 1])
+        raise ShapeError(f"score of a {task}", got=f"{y.shape} and {prediction.shape}", needed=f"{needed}, n ≥ 1")
     if task == "regression":
         scores = {"rmse": rmse(y, prediction), "mae": mae(y, prediction)}
         return scores | {"r2": r2(y, prediction)} if y.min() < y.max() else scores
@@ -53,11 +53,13 @@ def balanced_accuracy(y: Array, guess: Array) -> float:
 
 
 def log_loss(y: Array, probabilities: Array) -> float:
-    """−mean ln p of the true class, in nats; p is normalised and kept away from 0 by the dtype's ε, as scikit-learn does."""
-    p = np.asarray(probabilities)
-    eps = float(np.finfo(p.dtype).eps)
-    p = np.clip(p.astype(np.float64), eps, 1 - eps)
-    return float(-np.mean(np.log(p[np.arange(len(y)), y] / p.sum(axis=1))))
+    """−mean ln p of the true class, in nats.
+
+    Note: as in scikit-learn, p is kept ε of its dtype away from 0 and 1, so that one sure mistake is not infinite.
+    """
+    eps = float(np.finfo(probabilities.dtype).eps)
+    p = probabilities[np.arange(len(y)), y].astype(np.float64)
+    return float(-np.mean(np.log(np.clip(p, eps, 1 - eps))))
 
 
 def roc_auc(y: Array, margin: Array) -> float:

@@ -43,7 +43,8 @@ def split_rows(
     Raises:
         ConfigError: a fraction outside 0 to 1.
         DataError: too few rows or groups for three parts.
-    Note: the order is by raw Philox output, which NumPy keeps from version to version, unlike ``Generator.permutation``.
+    Note: the order is that of raw Philox output, which NumPy keeps from version to version; the methods of its
+        ``Generator`` may change.
 
     >>> parts = split_rows(np.arange(10), seed=0)
     >>> len(parts.train), len(parts.validation), len(parts.test)
@@ -84,19 +85,19 @@ def _most_frequent(of_row: IntArray, label: IntArray, units: int) -> IntArray:
 
 
 def _share(order: IntArray, fraction: float, sizes: IntArray, label: IntArray, others: int) -> IntArray:
-    """The first units of each label, as many as come nearest to the fraction of its rows.
+    """The units to take in this order, so that their rows come near to the fraction of each label's rows.
 
     ``others`` parts are still to be filled from what is left over, each with one unit at least.
     """
     members = [order[label[order] == value] for value in np.unique(label[order])]
-    rows = np.array([sizes[units].sum() for units in members], dtype=np.float64)
-    quotas = _whole_quotas(rows * fraction)
-    taken = [_nearest_prefix(sizes[units], quota) for units, quota in zip(members, quotas, strict=True)]
-    if not any(taken):  # classes too small to reach half a row each
-        taken[int(np.argmax([len(units) for units in members]))] = 1
-    while sum(taken) > len(order) - others:
-        taken[int(np.argmax(taken))] -= 1
-    return np.concatenate([units[:count] for units, count in zip(members, taken, strict=True)])
+    quotas = _whole_quotas(np.array([sizes[units].sum() for units in members]) * fraction)
+    taken = [units[_near(sizes[units], quota)] for units, quota in zip(members, quotas.tolist(), strict=True)]
+    if not any(len(units) for units in taken):  # each unit is far larger than its quota, or its label's only one
+        return order[[sizes[order].argmin()]]
+    while sum(map(len, taken)) > len(order) - others:
+        longest = max(range(len(taken)), key=lambda place: len(taken[place]))
+        taken[longest] = taken[longest][:-1]
+    return np.concatenate(taken)
 
 
 def _whole_quotas(quotas: FloatArray) -> IntArray:
@@ -107,7 +108,13 @@ def _whole_quotas(quotas: FloatArray) -> IntArray:
     return whole
 
 
-def _nearest_prefix(sizes: IntArray, quota: int) -> int:
-    """How many units to take so that their rows come nearest to the quota; never all of them."""
-    distance = np.abs(np.concatenate([[0], np.cumsum(sizes)]) - quota)
-    return min(int(distance.argmin()), len(sizes) - 1)
+def _near(sizes: IntArray, quota: int) -> IntArray:
+    """The places of the units to take: each that brings the sum of sizes nearer to the quota, but never all."""
+    if sizes.max() == 1:
+        return np.arange(min(quota, len(sizes) - 1))
+    places, total = [], 0
+    for place, size in enumerate(sizes.tolist()):
+        if abs(total + size - quota) < abs(total - quota):
+            places.append(place)
+            total += size
+    return np.array(places[: len(sizes) - 1], dtype=np.int64)

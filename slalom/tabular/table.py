@@ -1,8 +1,7 @@
 """A small column store: what a file or a dataframe becomes before anything is learnt from it.
 
 Numbers, booleans and datetimes are float64 with NaN for a missing cell (booleans 0 and 1, datetimes in seconds since
-1970-01-01 UTC); text is integer codes into its sorted distinct words. A number column read from text keeps its text,
-so that it can still become categories spelled as in the file ("007").
+1970-01-01 UTC); text is integer codes into its sorted distinct words.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from slalom.errors import DataError
 
 __all__ = [
+    "EXACT",
     "LARGEST",
     "BoolArray",
     "CellType",
@@ -44,6 +44,9 @@ CellType = Literal["number", "boolean", "datetime", "text"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+EXACT = 2**53
+"""Whole numbers below this size are exact in float64."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """The largest size of a number that a model can take: it computes in float32."""
@@ -97,7 +100,7 @@ def format_number(value: float) -> str:
     >>> format_number(3.0), format_number(0.1), format_number(1e300)
     ('3', '0.1', '1e+300')
     """
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
+    return str(int(value)) if value.is_integer() and abs(value) < EXACT else repr(float(value))
 
 
 def quantity(number: int, noun: str) -> str:
@@ -158,7 +161,7 @@ class Words:
 
 @final
 class Column:
-    """One named column of a table.
+    """One named column of a table: its cells are float64 values or, for text, words.
 
     ``type`` says what the cells are; the methods give them as what the caller needs, or say which cell cannot be.
     ``declared`` marks text that its source already calls categories (pandas, polars, Arrow dictionaries).
@@ -168,41 +171,36 @@ class Column:
         self,
         name: str,
         type: CellType,
-        values: FloatArray | None = None,
-        words: Words | Callable[[], Words] | None = None,
+        cells: FloatArray | Words,
         *,
         source: str = "table",
         decimal: str = ".",
         declared: bool = False,
     ) -> None:
         self.name, self.type, self.source, self.decimal, self.declared = name, type, source, decimal, declared
-        self._values, self._words = values, words
+        self._cells = cells
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type}, {len(self.is_missing)} rows)"
 
     @cached_property
     def is_missing(self) -> BoolArray:
-        missing = self.words.codes < 0 if self._values is None else np.isnan(self._values)
-        return np.asarray(missing, dtype=np.bool_)
+        cells = self._cells
+        return np.asarray(cells.codes < 0 if isinstance(cells, Words) else np.isnan(cells), dtype=np.bool_)
 
     @cached_property
     def levels(self) -> int:
         """How many different cells there are, missing ones aside."""
-        if self._values is None:
-            return len(self.words.levels)
-        return len(np.unique(self._values[~self.is_missing]))
+        cells = self._cells
+        return len(cells.levels) if isinstance(cells, Words) else len(np.unique(cells[~self.is_missing]))
 
     @cached_property
     def words(self) -> Words:
-        """The cells as text: as they were written where they came from text, otherwise in their shortest form."""
-        if isinstance(self._words, Words):
-            return self._words
-        if self._words is not None:
-            return self._words()
-        assert self._values is not None  # a column has values or words
-        distinct, codes = np.unique(self._values, return_inverse=True)
-        codes[np.isnan(self._values)] = -1
+        """The cells as text; those that are values in their shortest form ("1", never "1.0")."""
+        if isinstance(self._cells, Words):
+            return self._cells
+        distinct, codes = np.unique(self._cells, return_inverse=True)  # all NaN are one, the last
+        codes[self.is_missing] = -1
         return Words.of(
             codes.astype(np.int64), [self._spell(value) for value in distinct[~np.isnan(distinct)].tolist()]
         )
@@ -211,8 +209,8 @@ class Column:
         if self.type == "boolean":
             return str(bool(value))
         if self.type == "datetime":
-            time = np.datetime64(math.floor(value), "s")
-            return str(time if value % 86400 else time.astype("datetime64[D]"))
+            unit = "D" if value % 86400 == 0 else "s" if value % 1 == 0 else "ms"
+            return str(np.datetime64(round(value * 1000), "ms").astype(f"datetime64[{unit}]"))
         return format_number(value)
 
     def numbers(self, hint: str = "correct the cell, or leave it empty if the value is missing") -> FloatArray:
@@ -223,9 +221,9 @@ class Column:
         """
         if self.type == "datetime" and not self.is_missing.all():
             self._refuse(int((~self.is_missing).argmax()), "a number", hint)
-        values = self._values
-        if values is None:
-            values = self._parsed(self._parse_number, "a number", hint)
+        values = self._cells
+        if isinstance(values, Words):
+            values = self._parsed(values, self._parse_number, "a number", hint)
         wrong = np.flatnonzero(np.abs(values) > LARGEST)  # a comparison with NaN is False
         if len(wrong):
             value = values[wrong[0]]
@@ -244,12 +242,12 @@ class Column:
             DataError: a cell is neither true or false nor 0 or 1.
         """
         needed = "true or false"
-        if self._values is None:
-            return self._parsed(lambda word: _ZERO_ONE.get(word, parse_boolean(word)), needed)
-        wrong = ~(self.is_missing | (self._values == 0) | (self._values == 1))
+        if isinstance(self._cells, Words):
+            return self._parsed(self._cells, lambda word: _ZERO_ONE.get(word, parse_boolean(word)), needed)
+        wrong = ~(self.is_missing | (self._cells == 0) | (self._cells == 1))
         if wrong.any():
             self._refuse(int(wrong.argmax()), needed)
-        return self._values
+        return self._cells
 
     def times(self) -> FloatArray:
         """The cells in seconds since 1970-01-01 UTC, NaN where missing.
@@ -258,11 +256,11 @@ class Column:
             DataError: a cell is no ISO 8601 date or time.
         """
         needed = "a date such as 2024-12-31 or 2024-12-31T23:59"
-        if self._values is None:
-            return self._parsed(parse_time, needed)
+        if isinstance(self._cells, Words):
+            return self._parsed(self._cells, parse_time, needed)
         if self.type != "datetime" and not self.is_missing.all():
             self._refuse(int((~self.is_missing).argmax()), needed)
-        return self._values
+        return self._cells
 
     def strays(self) -> tuple[int, int]:
         """How many cells of a text column are numbers, and how many are other words."""
@@ -277,14 +275,17 @@ class Column:
     def _parse_number(self, word: str) -> float | None:
         return parse_number(word, self.decimal)
 
-    def _parsed(self, parse: Callable[[str], float | None], needed: str, hint: str | None = None) -> FloatArray:
-        codes, parsed = self.words.codes, [parse(word) for word in self.words.levels]
+    def _parsed(
+        self, words: Words, parse: Callable[[str], float | None], needed: str, hint: str | None = None
+    ) -> FloatArray:
+        parsed = [parse(word) for word in words.levels]
         is_wrong = np.array([value is None for value in parsed] + [False])  # the last place serves code −1
-        wrong = is_wrong[codes]
+        wrong = is_wrong[words.codes]
         if wrong.any():
-            good = len(codes) - int(wrong.sum()) - int(self.is_missing.sum())
-            self._refuse(int(wrong.argmax()), needed + (f", as in {quantity(good, 'other row')}" if good else ""), hint)
-        return np.array([*parsed, math.nan], dtype=np.float64)[codes]
+            good = len(wrong) - int(wrong.sum()) - int(self.is_missing.sum())
+            needed += f", as in {quantity(good, 'other row')}" if good else ""
+            self._refuse(int(wrong.argmax()), needed, hint)
+        return np.array([*parsed, math.nan], dtype=np.float64)[words.codes]
 
     def _refuse(self, row: int, needed: str, hint: str | None = None) -> NoReturn:
         word = self.words.levels[self.words.codes[row]]

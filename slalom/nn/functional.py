@@ -1,0 +1,77 @@
+"""PyTorch's ``torch.nn.functional``: layers and losses as functions without state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slalom.core.functional import indexing, shaping
+from slalom.core.functional.activation import (
+    dropout,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    prelu,
+    relu,
+    silu,
+    softmax,
+    softplus,
+)
+from slalom.core.functional.arithmetic import TABLE_FUNCTIONS, matmul, where
+from slalom.core.functional.indexing import one_hot
+from slalom.core.functional.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+    nll_loss,
+)
+from slalom.core.functional.norm import batch_norm, layer_norm
+from slalom.core.ops import structural
+from slalom.core.tensor import Tensor, apply
+from slalom.errors import ConfigError, IndexRangeError, ShapeError
+
+__all__ = [
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
+    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu", "relu",
+    "sigmoid", "silu", "softmax", "softplus", "tanh",
+]  # fmt: skip
+
+sigmoid, tanh = TABLE_FUNCTIONS["sigmoid"], TABLE_FUNCTIONS["tanh"]
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x·Wᵀ + b. Shapes: input (…, in), weight (out, in), bias (out) → (…, out).
+
+    Raises: ShapeError naming both numbers when the input's last axis is not the weight's.
+    """
+    shape, needed = input.shape, weight.shape[-1]
+    if not shape or shape[-1] != needed:
+        found = f"{shape[-1]} features" if shape else "no axes"
+        raise ShapeError(f"input has {found}, needs {needed}; input shape {shape}")
+    out = matmul(input, apply(structural.TRANSPOSE, weight, axes=(1, 0)))
+    return out if bias is None else out + bias
+
+
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of ``weight`` at integer indices; the row ``padding_idx`` gets no gradient.
+
+    Shapes: input (…), weight (N, D) → (…, D). Raises: IndexRangeError for an index outside 0 … N − 1; DTypeError.
+    """
+    out = indexing.embedding(input, weight)
+    if padding_idx is None:
+        return out
+    rows = weight.shape[0]
+    if not -rows <= padding_idx < rows:
+        raise IndexRangeError("embedding: padding_idx", got=padding_idx, needed=f"{-rows} to {rows - 1}")
+    return where((input == padding_idx % rows).unsqueeze(-1), out.detach(), out)
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Padding given from the last axis backwards as (before, after) pairs; negative widths crop.
+
+    Raises: ConfigError for a mode other than "constant".
+    """
+    if mode != "constant":
+        raise ConfigError("pad: mode", got=repr(mode), needed="'constant'")
+    return shaping.pad(input, pad, 0.0 if value is None else value)

@@ -1,0 +1,77 @@
+"""Linear, and the layers that only pass on or reshape."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from slalom.core.functional.creation import empty
+from slalom.core.tensor import Tensor
+from slalom.nn import functional as F
+from slalom.nn import init
+from slalom.nn.module import Module, Parameter
+
+__all__ = ["Flatten", "Identity", "Linear"]
+
+
+class Identity(Module):
+    """The input itself; any arguments are taken and ignored."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class Flatten(Module):
+    """Axes ``start_dim`` to ``end_dim`` as one. Shapes: (B, …) → (B, product of the others) by default."""
+
+    __constants__ = ("start_dim", "end_dim")
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.flatten(self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Linear(Module):
+    """x·Wᵀ + b.
+
+    Weights and biases start in U(−1/√in, 1/√in).
+
+    Shapes: (…, in_features) → (…, out_features); weight (out_features, in_features), bias (out_features).
+    Raises: ShapeError naming both numbers when the input's last axis is another.
+    Note: lectures often write X·W with W of shape (in, out): that is ``weight.T`` here, as in PyTorch.
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(empty(out_features, in_features, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(out_features, dtype=dtype)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        bound = 1 / math.sqrt(max(self.in_features, 1))
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+    def _label(self) -> str:
+        return f"Linear {self.in_features}→{self.out_features}"
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -1,0 +1,76 @@
+"""Stochastic gradient descent, with and without momentum."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from slalom.core.tensor import Tensor
+from slalom.errors import ConfigError
+from slalom.optim.optimizer import AT_LEAST_0, SWITCH, Constraints, Group, Hyper, Optimizer, ParamsT, Slots
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, optionally with momentum, Nesterov's variant and weight decay.
+
+    g ← g + λ·w
+    v ← μ·v + (1 − τ)·g   (v = g at the first step)
+    w ← w − η·v           (Nesterov: w ← w − η·(g + μ·v))
+
+    with the rate η = ``lr``, μ = ``momentum``, τ = ``dampening``, λ = ``weight_decay``. ``maximize``: g ← −g first.
+
+    Raises: ConfigError for negative numbers, and for ``nesterov`` without momentum or with dampening.
+    Source: Robbins, Monro (1951), "A stochastic approximation method"; Polyak (1964), for momentum; Sutskever, Martens,
+    Dahl, Hinton (2013), "On the importance of initialization and momentum", eqs. 3–4, for Nesterov's variant.
+    Note: as in PyTorch, the rate multiplies the velocity. Lectures write v ← μ·v − η·g, w ← w + v: the same for a
+    constant rate, not after it changes (then v here takes the new rate at once). With v ← μ·v − η·g, w ← w − v, as is
+    sometimes printed, the loss would be climbed. For a constant gradient the steps grow to η/(1 − μ).
+
+    >>> w = Tensor(15.0, requires_grad=True)
+    >>> optimizer = SGD([w], lr=0.1)
+    >>> ((w - 10) ** 2).backward(); optimizer.step(); w.item()
+    14.0
+    """
+
+    slots = ("momentum_buffer",)
+    optional = frozenset({"momentum", "dampening", "weight_decay"})
+    constraints: ClassVar[Constraints] = {"momentum": AT_LEAST_0, "dampening": AT_LEAST_0, "nesterov": SWITCH}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**options, "nesterov": nesterov, "maximize": maximize})
+
+    def add_param_group(self, param_group: Group) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+            got = f"momentum {group['momentum']}, dampening {group['dampening']}"
+            raise ConfigError("SGD: nesterov", got=got, needed="momentum above 0, dampening 0")
+
+    def slots_of(self, group: Group) -> tuple[str, ...]:
+        return self.slots if group["momentum"] else ()
+
+    @staticmethod
+    def scalars(hyper: Hyper, step: Tensor) -> Hyper:
+        dampening = hyper["dampening"]
+        return {**hyper, "gain": None if dampening is None else (1 - dampening).where(step > 1, 1.0)}
+
+    @staticmethod
+    def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
+        momentum, gain = hyper["momentum"], hyper["gain"]
+        if hyper["weight_decay"] is not None:
+            grad = grad + hyper["weight_decay"] * param
+        if momentum is None:
+            return param - hyper["lr"] * grad, {}
+        velocity = momentum * slots["momentum_buffer"] + (grad if gain is None else gain * grad)
+        direction = grad + momentum * velocity if hyper["nesterov"] else velocity
+        return param - hyper["lr"] * direction, {"momentum_buffer": velocity}
