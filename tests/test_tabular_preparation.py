@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from slalom.errors import DataError, ModelFileError
 from slalom.tabular import preparation as module
+from slalom.tabular.closed import read_record, write_record
 from slalom.tabular.preparation import (
     Boolean,
     Datetime,
@@ -272,8 +274,8 @@ def test_spelling_of_numbers_and_truth_does_not_matter():
         numbers = apply(preparation, spelled).numbers
         np.testing.assert_array_equal(numbers[:2], expected[:2])
     words = Words.of(np.arange(4), ["01", "1", "1.0", "True"])
-    assert find_levels(words, ("01", "1")).tolist() == [1, 2, 1, 0], "two spellings that are two levels stay two"
-    assert find_levels(words, ("TRUE", "x")).tolist() == [0, 0, 0, 1]
+    assert find_levels(words, ("01", "1")).tolist() == [1, 2, 1, 1], "two spellings that are two levels stay two"
+    assert find_levels(words, ("FALSE", "x")).tolist() == [0, 0, 0, 0]
 
 
 def test_one_row_and_no_rows(fitted):
@@ -284,8 +286,8 @@ def test_one_row_and_no_rows(fitted):
 
 def test_what_is_told_of_a_preparation(fitted):
     assert fitted[1].describe() == [
-        "numeric: number: median XX, spread 0.251505",
-        "gaps: number: median 2.85714, spread 2.85714, and whether it is missing",
+        "numeric: number: median 0.00226516, spread 0.410834",
+        "gaps: number: median 2.85714, spread 2.71429, and whether it is missing",
         "few: one of a, b, c, d, e",
         "many: one of 15 levels",
         "time: time, and its place in the day, week",
@@ -374,6 +376,32 @@ def test_damaged_features_are_refused(kind):
                 continue
             with pytest.raises(ModelFileError):
                 Preparation.from_json({**good, "features": [{**record, field: value}]})
+
+
+@dataclass(frozen=True)
+class Record:
+    number: float
+    count: int
+    name: str
+    flag: bool
+    sizes: tuple[int, ...]
+
+
+def test_records_hold_exactly_their_types():
+    record = Record(0.1, 3, "x", True, (1, 2))
+    data = write_record(record)
+    assert read_record(Record, json.loads(json.dumps(data)), "here") == record
+    wrong = {
+        "number": [math.nan, math.inf, 1, True, "0.1", None],
+        "count": [True, 3.0, "3", None],
+        "name": [1, None, ["x"]],
+        "flag": [1, 0, None, "true"],
+        "sizes": [[True], [1.0], "12", (1, 2), None, [[1]]],
+    }
+    for field, values in wrong.items():
+        for value in values:
+            with pytest.raises(ModelFileError, match=f"here, field '{field}': got"):
+                read_record(Record, {**data, field: value}, "here")
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,7 @@ CELLS = {
     "infinite": ([1.0, np.inf], "numbers", "row 2: got inf; needed a number of size at most 3.4e+38"),
     "negative infinite": ([-np.inf], "numbers", "row 1: got -inf"),
     "too large": ([1.0, 1e308], "numbers", "row 2: got 1e+308; needed a number of size at most 3.4e+38"),
+    "just too large": ([-1.001 * LARGEST], "numbers", "row 1: got -3.4"),
     "date": (np.array(["NaT", "2020-01-31"], "datetime64[s]"), "numbers", "row 2: got '2020-01-31'; needed a number"),
     "no truth": (["true", "maybe"], "booleans", "row 2: got 'maybe'; needed true or false"),
     "no truth value": ([1, 2], "booleans", "row 2: got '2'; needed true or false"),

@@ -94,6 +94,12 @@ def test_task(name):
         assert infer_schema(table, "y", task="classification").task == "classification"
 
 
+def test_more_than_ten_whole_numbers_are_numbers():
+    for levels, task in ((10, "classification"), (11, "regression")):
+        table = from_dataframe({"x": RANDOM.normal(size=1000), "y": np.arange(1000) % levels})
+        assert infer_schema(table, "y").task == task
+
+
 def test_few_rows_of_few_whole_numbers_are_numbers():
     table = from_dataframe({"x": RANDOM.normal(size=20), "y": np.arange(20) % 4})
     assert infer_schema(table, "y").task == "regression"

@@ -80,12 +80,27 @@ def test_groups_count_by_their_rows_and_keep_the_classes_shares():
     assert len(split.test) == 40 and labels[split.test].mean() == 0.5
     sizes = np.repeat(np.arange(4), [97, 1, 1, 1])  # the large group would overshoot: it must not be the test
     assert len(split_rows(np.arange(100), seed=0, groups=sizes).test) < 5
+    sizes = np.repeat(np.arange(3), [50, 30, 20])  # all would overshoot: the smallest does least
+    assert len(split_rows(np.arange(100), seed=0, groups=sizes, test_fraction=0.05).test) == 20
 
 
 def test_a_group_counts_as_its_most_frequent_label():
-    groups = np.repeat(np.arange(30), 3)
-    labels = np.tile([0, 1, 1], 30)
-    assert len(split_rows(np.arange(90), seed=0, labels=labels, groups=groups).test) == 18
+    groups = np.repeat(np.arange(40), 3)
+    ones = groups % 2 == 1
+    labels = np.where(ones, np.tile([0, 1, 1], 40), np.tile([0, 2, 2], 40))
+    for seed in range(5):
+        test = split_rows(np.arange(120), seed=seed, labels=labels, groups=groups).test
+        assert (len(test), ones[test].sum()) == (24, 12)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_training_keeps_every_class_even_where_little_is_left(size):
+    labels = np.repeat([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1], size)
+    groups = None if size == 1 else np.repeat(np.arange(13), size)
+    split = split_rows(np.arange(len(labels)), seed=0, labels=labels, groups=groups, test_fraction=0.6)
+    assert set(labels[split.train]) == {0, 1}
+    split = split_rows(np.arange(len(labels)), seed=0, labels=labels, groups=groups, test_fraction=0.95)
+    assert set(labels[np.setdiff1d(np.arange(len(labels)), split.test)]) == {0, 1}
 
 
 @pytest.mark.parametrize(

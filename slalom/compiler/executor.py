@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from slalom.core.graph import Graph
 from slalom.core.primitive import Array
-from slalom.core.trace import Graph
 
 
 class NumpyExecutor:
@@ -19,10 +19,10 @@ class NumpyExecutor:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._slots: list[Any] = [None] * len(graph.types)
+        self._values: list[Any] = [None] * len(graph.types)
         for value, array in graph.constants.items():
-            self._slots[value] = array
-        kept = {o.value for o in graph.outputs} | set(graph.constants)
+            self._values[value] = array
+        kept = {output.value for output in graph.outputs} | set(graph.constants)
         last = {value: i for i, eq in enumerate(graph.equations) for value in eq.inputs}
         freed: list[list[int]] = [[] for _ in graph.equations]
         for value, i in last.items():
@@ -32,26 +32,33 @@ class NumpyExecutor:
             (eq.prim.impl, eq.inputs, eq.params, eq.out, tuple(free))
             for eq, free in zip(graph.equations, freed, strict=True)
         ]
-        # What is handed out must be nobody else's memory: not an input's, not a constant's, not given out twice.
-        given = {i.value for i in graph.inputs} | set(graph.constants)
-        seen: set[int] = set()
-        self._outputs: list[tuple[int, bool]] = []
-        for output in graph.outputs:
-            self._outputs.append((output.value, output.value in given or output.value in seen))
-            seen.add(output.value)
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """The graph's outputs for its inputs; the outputs own their memory."""
-        env = self._slots.copy()
+        """The graph's outputs for its inputs; each owns its memory.
+
+        An error (an index out of range, say) carries a note with the user's line.
+        """
+        env = self._values.copy()
         for place, array in zip(self.graph.inputs, inputs, strict=True):
             env[place.value] = array
-        for impl, sources, params, out, free in self._steps:
-            array = impl(*[env[i] for i in sources], **params)
-            env[out] = array if type(array) is np.ndarray else np.asarray(array)
-            for value in free:
-                env[value] = None
+        out = -1
+        try:
+            for impl, sources, params, out, free in self._steps:
+                array = impl(*[env[i] for i in sources], **params)
+                env[out] = array if type(array) is np.ndarray else np.asarray(array)
+                for value in free:
+                    env[value] = None
+        except Exception as error:
+            eq = next(eq for eq in self.graph.equations if eq.out == out)
+            error.add_note(f"in {eq.prim.name}, recorded at {eq.site}")
+            raise
+        # What is handed out is nobody else's memory: not an input's, not a constant's, no view, not given out twice.
+        taken = {id(array) for array in (*inputs, *self.graph.constants.values())}
         results = []
-        for value, copy in self._outputs:
-            array = env[value]
-            results.append(array.copy() if copy or array.base is not None else array)
+        for output in self.graph.outputs:
+            array = env[output.value]
+            if array.base is not None or id(array) in taken:
+                array = array.copy()
+            taken.add(id(array))
+            results.append(array)
         return results

@@ -11,103 +11,56 @@ are kept apart here by giving each differentiated argument an identity of its ow
 from __future__ import annotations
 
 import functools
+import operator
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from slalom.core import tree
-from slalom.core.node import MODE, Mode, Node
+from slalom.core.node import MODE, Mode, Node, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor, apply, as_tensor, method
-from slalom.errors import DTypeError, GradError, ShapeError
+from slalom.errors import ConfigError, DTypeError, GradError, ShapeError
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-# --- grad mode ----------------------------------------------------------------------------------------------------
-class _GradMode:
-    """A context manager, usable as a decorator with or without parentheses, that sets whether gradients are recorded."""
-
-    enabled: bool
-
-    def __new__(cls, function: Any = None) -> Any:
-        made = super().__new__(cls)
-        if callable(function):
-            cls.__init__(made)
-            return made(function)
-        return made
-
-    def __init__(self, function: Any = None) -> None:
-        self._tokens: list[Any] = []
-
-    def __enter__(self) -> None:
-        self._tokens.append(MODE.set(MODE.get()._replace(grad=self.enabled)))
-
-    def __exit__(self, *exc: object) -> None:
-        MODE.reset(self._tokens.pop())
-
-    def __call__(self, function: F) -> F:
-        kind = type(self)
-
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with kind():
-                return function(*args, **kwargs)
-
-        return run  # type: ignore[return-value]
-
-
-class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
-    """Record nothing for backward inside this block or function."""
-
-    enabled = False
-
-
-class enable_grad(_GradMode):  # noqa: N801
-    """Record for backward inside this block or function, also within ``no_grad``."""
-
-    enabled = True
-
-
-class set_grad_enabled:  # noqa: N801
-    """Switch recording on or off, at once; as a context manager, until the end of the block."""
-
-    def __init__(self, mode: bool) -> None:
-        self._token = MODE.set(MODE.get()._replace(grad=mode))
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        MODE.reset(self._token)
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded for backward."""
-    return MODE.get().grad
+__all__ = [
+    "enable_grad", "grad", "grad_of", "hessian", "hvp", "is_grad_enabled", "jacobian", "jvp", "no_grad",
+    "set_grad_enabled", "value_and_grad", "vjp",
+]  # fmt: skip
 
 
 # --- the walks ----------------------------------------------------------------------------------------------------
-def _reachable(roots: Iterable[Node]) -> list[Node]:
-    """The live nodes that ``roots`` were made from, and themselves, oldest first."""
+def _reachable(roots: Iterable[Node]) -> set[Node]:
+    """The live nodes that ``roots`` were made from, and themselves."""
     seen: set[Node] = set()
     stack = [node for node in roots if node.live]
     while stack:
         node = stack.pop()
         if node not in seen:
             seen.add(node)
-            stack.extend(source for source in node.inputs if source.live)
-    return sorted(seen, key=lambda node: node.time)
+            stack.extend([source for source in node.inputs if source.live])
+    return seen
+
+
+def _in_order(nodes: Iterable[Node]) -> list[Node]:
+    """Oldest first."""
+    return sorted(nodes, key=_TIME)
+
+
+_TIME = operator.attrgetter("time")
 
 
 def _dependent(order: list[Node], on: Iterable[Node]) -> set[Node]:
-    """Those nodes of ``order`` (oldest first) that were made from one of ``on``, and these themselves."""
+    """Those nodes of ``order`` (oldest first) that were made from one of ``on``, and these themselves.
+
+    A freed node that is new enough may have been: the walk that comes to it then says that it is gone.
+    """
     found = set(on)
+    oldest = min((node.time for node in found), default=0)
     for node in order:
-        if node not in found and not found.isdisjoint(node.inputs):
+        if not found.isdisjoint(node.inputs) or node.freed and node.time > oldest:
             found.add(node)
     return found
 
@@ -123,13 +76,13 @@ class _Buffer:
 
 def _reverse(seeds: dict[Node, Tensor], wanted: set[Node] | None, *, create_graph: bool) -> dict[Node, Tensor]:
     """Adjoints of the wanted nodes (None: of all that have an owner) for adjoints of some newer nodes."""
-    order = _reachable(seeds)
+    order = _in_order(_reachable(seeds))
     needed = None if wanted is None else _dependent(order, wanted)
     adjoints: dict[Node, Tensor | _Buffer] = dict(seeds)
     found: dict[Node, Tensor] = {}
-    mode = MODE.get()
-    in_place = not create_graph and mode.trace is None
-    token = MODE.set(Mode(create_graph, mode.trace))
+    trace = MODE.get().trace
+    in_place = not create_graph and trace is None
+    token = MODE.set(Mode(create_graph, trace))
     try:
         for node in reversed(order):
             held = adjoints.pop(node, None)
@@ -138,11 +91,21 @@ def _reverse(seeds: dict[Node, Tensor], wanted: set[Node] | None, *, create_grap
             ct = Tensor._of(held.array) if isinstance(held, _Buffer) else held
             if node.owner is not None if wanted is None else node in wanted:
                 found[node] = ct
-            if node.prim is not None:
+            if not node.leaf:
                 _pull_back(node, ct, adjoints, needed, in_place)
+        _part(found, seeds.values())
     finally:
         MODE.reset(token)
     return found
+
+
+def _part(found: dict[Node, Tensor], seeds: Iterable[Tensor]) -> None:
+    """Give each gradient a buffer of its own (copied when one is written), apart from the others' and the seeds'."""
+    taken = {id(seed._storage) for seed in seeds}
+    for node, ct in found.items():
+        if id(ct._storage) in taken:
+            found[node] = ct = apply(ALIAS, ct)
+        taken.add(id(ct._storage))
 
 
 def _pull_back(
@@ -154,10 +117,11 @@ def _pull_back(
             "backward a second time through the same values, which the first one freed",
             hint="give retain_graph=True to the first backward()",
         )
-    prim, kind = node.prim, node.prim.kind  # type: ignore[union-attr]
+    prim = node.prim
     assert prim is not None
-    out = Tensor._saved(node, node.time)
-    inputs = [Tensor._saved(source, node.time) for source in node.inputs]
+    kind, params = prim.kind, node.params
+    out = Tensor._saved(node, node)
+    inputs = [Tensor._saved(source, node) for source in node.inputs]
     for i, source in enumerate(node.inputs):
         if not source.live or not kind.differentiable(i) or (needed is not None and source not in needed):
             continue
@@ -165,9 +129,9 @@ def _pull_back(
         if in_place and prim.add_into is not None:
             if not isinstance(held, _Buffer):
                 held = adjoints[source] = _Buffer(held, source)
-            prim.add_into(held.array, ct._storage.array, *[t._storage.array for t in inputs[1:]], **node.params)
+            prim.add_into(held.array, ct._storage.array, *[t._storage.array for t in inputs[1:]], **params)
             continue
-        part = kind.vjp(prim, i, ct, out, inputs, node.params)
+        part = kind.vjp(prim, i, ct, out, inputs, params)
         if part.shape != source.shape:
             part = part.sum_to_size(source.shape)
         if held is None:
@@ -178,22 +142,34 @@ def _pull_back(
             adjoints[source] = held + part
 
 
-def _forward(seeds: dict[Node, Tensor], outputs: Sequence[Node]) -> list[Tensor | None]:
+def _forward(seeds: dict[Node, Tensor], outputs: Sequence[Node], *, create_graph: bool) -> list[Tensor | None]:
     """Tangents of ``outputs`` for tangents of some older nodes; None is zero."""
-    order = _reachable(outputs)
+    order = _in_order(_reachable(outputs))
     needed = _dependent(order, seeds)
     tangents: dict[Node, Tensor] = dict(seeds)
-    for node in order:
-        if node not in needed or node in seeds or node.prim is None:
-            continue
-        inputs = [Tensor._saved(source, node.time) for source in node.inputs]
-        ts = [tangents.get(s) if node.prim.kind.differentiable(i) else None for i, s in enumerate(node.inputs)]
-        if all(t is None for t in ts):
-            continue
-        made = node.prim.kind.jvp(node.prim, ts, Tensor._saved(node, node.time), inputs, node.params)
-        if made is not None:
-            tangents[node] = made if made.shape == node.shape else made.expand(node.shape)
+    token = MODE.set(Mode(create_graph, MODE.get().trace))
+    try:
+        for node in order:
+            if node in needed and node not in seeds:
+                _push_forward(node, tangents)
+    finally:
+        MODE.reset(token)
     return [tangents.get(node) for node in outputs]
+
+
+def _push_forward(node: Node, tangents: dict[Node, Tensor]) -> None:
+    """Add the tangent of this node, if it has one, from those of its inputs."""
+    if node.freed:
+        raise GradError("jvp through values that backward() freed", hint="give retain_graph=True to that backward()")
+    prim = node.prim
+    assert prim is not None
+    ts = [tangents.get(source) if prim.kind.differentiable(i) else None for i, source in enumerate(node.inputs)]
+    if all(t is None for t in ts):
+        return
+    inputs = [Tensor._saved(source, node) for source in node.inputs]
+    made = prim.kind.jvp(prim, ts, Tensor._saved(node, node), inputs, node.params)
+    if made is not None:
+        tangents[node] = made if made.shape == node.shape else made.expand(node.shape)
 
 
 # --- PyTorch's surface --------------------------------------------------------------------------------------------
@@ -213,25 +189,16 @@ def backward(
             hint="no input has requires_grad=True, it was computed under no_grad(), or it is the result of a compiled "
             "function (call backward inside that)",
         )
-    seed = _seed(self, gradient)
-    node = _node(self)
-    retain = create_graph if retain_graph is None else retain_graph
-    found = _reverse({node: seed}, None, create_graph=create_graph)
-    given = {id(seed._storage)}
-    for leaf, ct in found.items():
-        owner = leaf.owner and leaf.owner()
-        if owner is None:
-            continue
-        held = owner.grad
-        if held is not None:
-            owner.grad = held + ct
-            continue
-        if id(ct._storage) in given or ct._storage.root is not None:
-            ct = apply(ALIAS, ct)  # two leaves never share a gradient's buffer
-        given.add(id(ct._storage))
-        owner.grad = ct
-    if not retain:
-        _free([node])
+    seeds = _seeds([self], [gradient])
+    found = _reverse(seeds, None, create_graph=create_graph)
+    with enable_grad() if create_graph else no_grad():
+        for node, ct in found.items():
+            owner = node.owner and node.owner()
+            if owner is not None:
+                held = owner.grad
+                owner.grad = ct if held is None else held + ct
+    if not (create_graph if retain_graph is None else retain_graph):
+        _free(seeds)
 
 
 @method
@@ -255,7 +222,7 @@ def _free(roots: Iterable[Node]) -> None:
     """Release a tape that backward has walked; a trace keeps its nodes, which are the graph."""
     staging = MODE.get().trace is not None
     for node in _reachable(roots):
-        if node.prim is not None:
+        if not node.leaf:
             node.free(keep_inputs=staging)
 
 
@@ -277,6 +244,17 @@ def _seed(out: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient.to(out.dtype)
 
 
+def _seeds(outs: Sequence[Tensor], cts: Iterable[Any]) -> dict[Node, Tensor]:
+    """The cotangents of live outputs by node; outputs that are one value get their sum."""
+    seeds: dict[Node, Tensor] = {}
+    for out, ct in zip(outs, cts, strict=True):
+        seed = _seed(out, ct)
+        if out.requires_grad:
+            node = _node(out)
+            seeds[node] = seeds[node] + seed if node in seeds else seed
+    return seeds
+
+
 def grad_of(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -291,20 +269,19 @@ def grad_of(
     """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    cts = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
-    cts = cts * len(outs) if len(cts) == 1 else cts
-    seeds: dict[Node, Tensor] = {}
-    for out, ct in zip(outs, cts, strict=True):
-        if not out.requires_grad:
-            raise GradError("grad: an output does not require gradients")
-        node, seed = _node(out), _seed(out, ct)
-        seeds[node] = seeds[node] + seed if node in seeds else seed
+    cts = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(outs))
+    if len(cts) != len(outs):
+        raise ConfigError("grad: grad_outputs", got=f"{len(cts)} for {len(outs)} outputs", needed="one for each output")
+    for t in (*outs, *ins):
+        if not t.requires_grad:
+            raise GradError(f"grad: a tensor of shape {t.shape} that does not require gradients")
+    seeds = _seeds(outs, cts)
     wanted = [_node(t) for t in ins]
     found = _reverse(seeds, set(wanted), create_graph=create_graph)
     for t, node in zip(ins, wanted, strict=True):
         if node not in found and not allow_unused:
             raise GradError(
-                f"grad: an input of shape {t.shape} was not used to compute the outputs, or does not require gradients",
+                f"grad: an input of shape {t.shape} was not used to compute the outputs",
                 hint="allow_unused=True gives None for it",
             )
     if not (create_graph if retain_graph is None else retain_graph):
@@ -313,56 +290,91 @@ def grad_of(
 
 
 # --- JAX's surface ------------------------------------------------------------------------------------------------
-def _fresh(t: Tensor) -> Tensor:
-    """``t`` under a new identity of its own, through which gradients flow."""
-    if not isinstance(t, Tensor):
-        t = as_tensor(t)
+def _fresh(t: Any) -> Tensor:
+    """``t`` under a new identity of its own, through which gradients flow; writing to it leaves ``t`` as it is."""
+    t = as_tensor(t)
     if t.dtype.kind != "f":
         raise DTypeError("differentiation", got=f"an argument of dtype {t.dtype.name}", needed="a floating dtype")
     trace = MODE.get().trace
     if trace is not None:
         return trace.fresh(t)
-    node = Node(ALIAS, (t._node or t._leaf(),), {}, t._storage, True)  # type: ignore[arg-type]
-    return Tensor._handle(t._storage, node, True)
+    made = apply(ALIAS, t)
+    made._node, made._live = Node(ALIAS, (_node(t),), {}, made._storage, True), True  # type: ignore[arg-type]
+    return made
 
 
-def _settle(values: Any, own: set[Node]) -> Any:
-    """Results that depend on no outer variable, freed from the tape that computed them."""
+class _Call:
+    """A function run on fresh identities of the arguments to differentiate, and the tape of that run.
 
-    def settled(t: Tensor) -> Tensor:
-        if MODE.get().trace is not None or not t.requires_grad:
-            return t
-        for node in _reachable([_node(t)]):
-            outer = node.inputs[0].live if node in own else node.prim is None
-            if outer:
-                return t
-        return Tensor._handle(t._storage, None, False)
+    ``nested``: whether an enclosing derivative, or a leaf outside, follows the run too. Only then are its derivatives
+    recorded themselves; otherwise the results are plain values.
+    """
 
-    return tree.map(settled, values)
+    def __init__(
+        self, function: Callable[..., Any], args: Sequence[Any], argnums: Iterable[int], kwargs: dict[str, Any]
+    ) -> None:
+        given = list(args)
+        for i in argnums:
+            given[i] = tree.map(_fresh, given[i], also_numbers=True)
+        self.inputs = [given[i] for i in argnums]
+        self.leaves: list[Tensor] = tree.leaves(self.inputs)
+        self.nodes = [_node(t) for t in self.leaves]  # before the function can write into its arguments
+        recording = MODE.get().grad
+        with enable_grad():
+            self.out = function(*given, **kwargs)
+        self.nested = recording and self._followed()
+
+    def _followed(self) -> bool:
+        """Whether the tape begins anywhere else than at the arguments' own identities."""
+        own = set(self.nodes)
+        tape = _reachable(_node(t) for t in tree.leaves(self.out) if t.requires_grad)
+        return any(node not in own and not any(source.live for source in node.inputs) for node in tape)
+
+    def settle(self, values: Any) -> Any:
+        """Results as values without the history of this run, where nobody outside follows it."""
+        return values if self.nested else tree.map(lambda t: t.detach() if t.requires_grad else t, values)
+
+    def pull(self, outputs: Any, cotangents: Any) -> Any:
+        """Cotangents of the arguments; zero where one was not used. No cotangents mean 1."""
+        outs = tree.leaves(outputs)
+        cts = [None] * len(outs) if cotangents is None else tree.leaves(cotangents, also_numbers=True)
+        if len(cts) != len(outs):
+            raise ShapeError("vjp: cotangents", got=f"{len(cts)} tensors", needed=f"{len(outs)}, as the function returns")
+        nested = self.nested or MODE.get().grad and any(isinstance(ct, Tensor) and ct.requires_grad for ct in cts)
+        with enable_grad() if nested else no_grad():
+            found = _reverse(_seeds(outs, cts), set(self.nodes), create_graph=nested)
+            parts = iter([found[n] if n in found else t._zeros() for t, n in zip(self.leaves, self.nodes, strict=True)])
+        return tree.map(lambda _: next(parts), self.inputs)
+
+    def push(self, tangents: Any) -> Any:
+        """The tangents of the outputs for tangents of the arguments."""
+        given = tree.leaves(tangents, also_numbers=True)
+        if len(given) != len(self.leaves):
+            raise ShapeError("jvp: tangents", got=f"{len(given)} tensors", needed=f"{len(self.leaves)}, as the primals")
+        nested = self.nested or MODE.get().grad and any(isinstance(t, Tensor) and t.requires_grad for t in given)
+        seeds: dict[Node, Tensor] = {}
+        with enable_grad() if nested else no_grad():
+            for t, node, tangent in zip(self.leaves, self.nodes, given, strict=True):
+                value = as_tensor(tangent, t)
+                if value.shape != t.shape:
+                    raise ShapeError("jvp: tangent", got=value.shape, needed=t.shape)
+                seeds[node] = value.to(t.dtype)
+            moved = iter(_forward(seeds, [_node(t) for t in tree.leaves(self.out)], create_graph=nested))
+
+        def tangent_of(t: Tensor) -> Tensor:
+            made = next(moved)
+            return t._zeros() if made is None else made
+
+        return tree.map(tangent_of, self.out)
 
 
-def _call(function: Callable[..., Any], args: Sequence[Any], argnums: Sequence[int]) -> tuple[Any, Any, set[Node]]:
-    """Run ``function`` with fresh identities for the arguments to differentiate."""
-    given = list(args)
-    for i in argnums:
-        given[i] = tree.map(_fresh, given[i], also_numbers=True)
-    leaves = [leaf for i in argnums for leaf in tree.leaves(given[i])]
-    with enable_grad():
-        out = function(*given)
-    return out, [given[i] for i in argnums], {_node(leaf) for leaf in leaves}
-
-
-def _pull(outputs: Any, cotangents: Any, inputs: Any) -> Any:
-    """Cotangents of ``inputs`` (a tree), recorded; zero where an input was not used. No cotangent means 1."""
-    seeds: dict[Node, Tensor] = {}
-    outs = tree.leaves(outputs)
-    cts = [None] * len(outs) if cotangents is None else tree.leaves(cotangents, also_numbers=True)
-    for out, ct in zip(outs, cts, strict=True):
-        if out.requires_grad:
-            node, seed = _node(out), _seed(out, ct)
-            seeds[node] = seeds[node] + seed if node in seeds else seed
-    found = _reverse(seeds, {_node(t) for t in tree.leaves(inputs)}, create_graph=True)
-    return tree.map(lambda t: found[_node(t)] if _node(t) in found else t.detach()._zeros(), inputs)
+def _argnums(argnums: int | Sequence[int], count: int) -> list[int]:
+    """The numbers of the arguments to differentiate, from 0."""
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    for i in numbers:
+        if not -count <= i < count:
+            raise ConfigError("argnums", got=i, needed=f"the number of one of {count} positional arguments")
+    return [i % count for i in numbers]
 
 
 def value_and_grad(
@@ -373,30 +385,35 @@ def value_and_grad(
     ``argnums``: which arguments to differentiate; each may be a tensor, a number, or a list, tuple or dict of them.
     ``has_aux``: the function returns ``(value, anything else)``.
 
-    Raises: GradError when the value is not a scalar; DTypeError for integer arguments.
+    Raises: GradError when the value is not a scalar; DTypeError for integer arguments or values.
 
     >>> value_and_grad(lambda x: x * x)(3.0)
     (tensor(9.), tensor(6.))
     """
-    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     @functools.wraps(function)
-    def run(*args: Any) -> tuple[Any, Any]:
-        out, inputs, own = _call(function, args, numbers)
-        value = out[0] if has_aux else out
-        if not isinstance(value, Tensor) or value.shape != ():
-            got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-            raise GradError("grad: the function's value", got=got, needed="a scalar tensor", hint="jacobian or vjp")
-        grads = _pull(value, None, inputs)
-        answer = grads[0] if isinstance(argnums, int) else tuple(grads)
-        return _settle((out, answer), own)  # type: ignore[no-any-return]
+    def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        call = _Call(function, args, _argnums(argnums, len(args)), kwargs)
+        value = _scalar(call.out[0] if has_aux else call.out)
+        grads = call.pull([value], None)
+        out = (value, call.out[1]) if has_aux else value
+        return call.settle(out), grads[0] if isinstance(argnums, int) else tuple(grads)
 
     return run
 
 
-def grad(
-    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
-) -> Callable[..., Any]:
+def _scalar(value: Any) -> Tensor:
+    if isinstance(value, (int, float)):
+        value = as_tensor(value)
+    if not isinstance(value, Tensor) or value.shape != ():
+        got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+        raise GradError("grad: the function's value", got=got, needed="a scalar tensor", hint="use jacobian or vjp")
+    if value.dtype.kind != "f":
+        raise DTypeError("grad: the function's value", got=value.dtype.name, needed="a floating dtype")
+    return value
+
+
+def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of a scalar-valued function (see ``value_and_grad``).
 
     >>> grad(grad(lambda x: x ** 3))(2.0)
@@ -405,8 +422,8 @@ def grad(
     both = value_and_grad(function, argnums, has_aux)
 
     @functools.wraps(function)
-    def run(*args: Any) -> Any:
-        out, answer = both(*args)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        out, answer = both(*args, **kwargs)
         return (answer, out[1]) if has_aux else answer
 
     return run
@@ -414,31 +431,19 @@ def grad(
 
 def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
     """``(function(*primals), pullback)``: pullback(ct) gives ctᵀ·J as a tuple, one entry a primal; reverse mode."""
-    out, inputs, own = _call(function, primals, range(len(primals)))
+    call = _Call(function, primals, range(len(primals)), {})
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        return tuple(_settle(_pull(out, cotangent, inputs), own))
+        return tuple(call.pull(call.out, cotangent))
 
-    return _settle(out, own), pullback
+    return call.settle(call.out), pullback
 
 
 def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """``(function(*primals), J·tangents)``; forward mode: one walk along the tape, oldest node first."""
-    out, inputs, own = _call(function, primals, range(len(primals)))
-    seeds: dict[Node, Tensor] = {}
-    for t, tangent in zip(tree.leaves(inputs), tree.leaves(list(tangents), also_numbers=True), strict=True):
-        value = as_tensor(tangent, t)
-        if value.shape != t.shape:
-            raise ShapeError("jvp: tangent", got=value.shape, needed=t.shape)
-        seeds[_node(t)] = value.to(t.dtype)
-    with enable_grad():
-        moved = iter(_forward(seeds, [_node(t) for t in tree.leaves(out)]))
-
-    def tangent_of(t: Tensor) -> Tensor:
-        made = next(moved)
-        return t.detach()._zeros() if made is None else made
-
-    return _settle((out, tree.map(tangent_of, out)), own)  # type: ignore[no-any-return]
+    call = _Call(function, primals, range(len(primals)), {})
+    moved = call.push(list(tangents))
+    return call.settle(call.out), moved
 
 
 def jacobian(function: Callable[[Any], Tensor], mode: str = "reverse") -> Callable[[Any], Tensor]:
@@ -447,38 +452,37 @@ def jacobian(function: Callable[[Any], Tensor], mode: str = "reverse") -> Callab
     ``mode``: "reverse" takes one walk per output element, "forward" one per input element.
     """
     if mode not in ("reverse", "forward"):
-        raise GradError("jacobian: mode", got=mode, needed="'reverse' or 'forward'")
+        raise ConfigError("jacobian: mode", got=mode, needed="'reverse' or 'forward'")
 
     @functools.wraps(function)
     def run(x: Any) -> Tensor:
-        x = as_tensor(x)
-        out, (given,), own = _call(function, [x], [0])
-        count = out._storage.array.size if mode == "reverse" else x._storage.array.size
-        shape, dtype = (out.shape, out.dtype) if mode == "reverse" else (x.shape, x.dtype)
-        rows = []
-        for k in range(count):
-            basis = np.zeros(count, dtype)
-            basis[k] = 1
-            unit = Tensor._of(basis.reshape(shape))
-            if mode == "reverse":
-                rows.append(_pull([out], [unit], [given])[0])
-            else:
-                with enable_grad():
-                    moved = _forward({_node(given): unit}, [_node(out)])[0]
-                rows.append(out.detach()._zeros() if moved is None else moved)
+        call = _Call(function, [as_tensor(x)], [0], {})
+        (given,), out = call.inputs, call.out
+        if not isinstance(out, Tensor) or out.dtype.kind != "f":
+            got = out.dtype.name if isinstance(out, Tensor) else type(out).__name__
+            raise DTypeError("jacobian: the function's value", got=got, needed="one tensor of a floating dtype")
+        if mode == "reverse":
+            rows = [call.pull(out, unit)[0] for unit in _basis(out)]
+        else:
+            rows = [call.push([unit]) for unit in _basis(given)]
         if not rows:
-            return Tensor._of(np.zeros((*out.shape, *x.shape), out.dtype))
-        table = _stack(rows)
+            return Tensor._of(np.zeros((*out.shape, *given.shape), out.dtype))
+        first, *rest = (row.reshape((1, *row.shape)) for row in rows)
+        table = first._concatenate(rest, 0) if rest else first
         if mode == "forward":
             table = table.permute((*range(1, table.ndim), 0))
-        return _settle(table.reshape((*out.shape, *x.shape)), own)  # type: ignore[no-any-return]
+        return table.reshape((*out.shape, *given.shape))
 
     return run
 
 
-def _stack(rows: Sequence[Tensor]) -> Tensor:
-    from_first, *rest = (row.reshape((1, *row.shape)) for row in rows)
-    return from_first._concatenate(rest, 0) if rest else from_first
+def _basis(t: Tensor) -> Iterator[Tensor]:
+    """The unit tensors of t's shape, in row-major order."""
+    count = t._storage.array.size
+    for k in range(count):
+        unit = np.zeros(count, t.dtype)
+        unit[k] = 1
+        yield Tensor._of(unit.reshape(t.shape))
 
 
 def hessian(function: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:

@@ -58,10 +58,10 @@ def as_dtype(dtype: Any) -> DType:
     if dtype is float:
         return get_default_dtype()
     try:
-        found = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
+        found: DType | None = None if dtype is None else np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError):
         found = None
-    if found not in _KNOWN:
+    if found is None or found not in _KNOWN:
         names = ", ".join(d.name for d in ALL)
         raise DTypeError("dtype", got=dtype, needed=f"one of {names}")
     return found
@@ -70,31 +70,31 @@ def as_dtype(dtype: Any) -> DType:
 _CATEGORY: Final = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
-def promote(operands: Iterable[tuple[DType | type, int]]) -> DType:
-    """The common dtype of operands, each given as (dtype or Python number type, rank).
+def promote(operands: Iterable[tuple[DType, int]]) -> DType:
+    """The common dtype of operands, each given as (dtype, rank).
 
-    A Python number has the type bool, int or float instead of a dtype and rank −1. Arrays (rank ≥ 1) decide; 0-d
-    tensors count only where they are of a higher category, and Python numbers only where they are of a higher one
-    still (then an int gives int64 and a float gives the default dtype).
+    Arrays (rank ≥ 1) decide; 0-d tensors count only where they are of a higher category.
     """
-    groups: list[DType | None] = [None, None]  # arrays, 0-d tensors
-    number = -1
+    arrays: DType | None = None
+    scalars: DType | None = None
     for dtype, rank in operands:
-        if rank < 0:
-            number = max(number, _NUMBER_CATEGORY[dtype])  # type: ignore[index]
-            continue
-        group = 0 if rank > 0 else 1
-        groups[group] = _join(groups[group], dtype)  # type: ignore[arg-type]
-    result: DType | None = None
-    for candidate in groups:
-        if candidate is not None and (result is None or _CATEGORY[candidate.kind] > _CATEGORY[result.kind]):
-            result = candidate
-    if result is None or number > _CATEGORY[result.kind]:
-        return (bool_, int64, get_default_dtype())[number]
-    return result
+        if rank:
+            arrays = _join(arrays, dtype)
+        else:
+            scalars = _join(scalars, dtype)
+    if arrays is None or (scalars is not None and _CATEGORY[scalars.kind] > _CATEGORY[arrays.kind]):
+        arrays = scalars
+    assert arrays is not None, "an operation has at least one operand"
+    return arrays
 
 
-_NUMBER_CATEGORY: Final = {bool: 0, int: 1, float: 2}
+def promote_number(dtype: DType, number: object) -> DType:
+    """The dtype of a tensor of ``dtype`` combined with a Python number, which counts only by a higher category.
+
+    Then an int gives int64 and a float the default dtype.
+    """
+    category = 2 if isinstance(number, float) else 0 if isinstance(number, bool) else 1
+    return dtype if category <= _CATEGORY[dtype.kind] else (bool_, int64, get_default_dtype())[category]
 
 
 def _join(a: DType | None, b: DType) -> DType:

@@ -8,10 +8,12 @@ backward finds out that it would use an overwritten value. Nodes point only to o
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
@@ -24,20 +26,22 @@ if TYPE_CHECKING:
     from slalom.core.tensor import Tensor
     from slalom.core.trace import Trace
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 clock = itertools.count(1)
-_PACKAGE = __name__.partition(".")[0] + "."
+_INTERNAL = (__name__.partition(".")[0] + ".", "numpy.")
 
 
 def user_line() -> str:
-    """``file:line`` of the innermost frame outside this package."""
+    """``file:line`` of the innermost frame outside this package and NumPy."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INTERNAL):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 class Abstract:
-    """Stands where an array will be: shape and dtype are known, the value is not (while staging)."""
+    """Stands where an array would be: shape and dtype are known, the value is not (while staging)."""
 
     __slots__ = ("dtype", "shape", "site", "trace")
     __array_ufunc__ = None
@@ -66,7 +70,8 @@ class Abstract:
                 hint="branch with slalom.where, or move this line out of the compiled function",
             )
         raise StagingError(
-            f"{what}: this tensor was recorded inside slalom.compile at {self.site} and kept after tracing ended",
+            f"{what}, at {user_line()}: this tensor was recorded inside slalom.compile at {self.site} and kept after "
+            "tracing ended",
             hint="return it from the compiled function, or assign it into a tensor made outside",
         )
 
@@ -74,14 +79,37 @@ class Abstract:
         self.refuse("reading a value")
 
 
+class Overwritten(Abstract):
+    """Stands for a value on the tape that an in-place operation has replaced: rules may still ask for its shape."""
+
+    __slots__ = ("_maker", "_reader")
+
+    def __init__(self, node: Node, reader: Node) -> None:
+        super().__init__(node.shape, node.dtype, None, node.storage.site)
+        self._maker = f"made by {node.prim.name}" if node.prim is not None else "of a leaf"
+        self._reader = reader.prim.name if reader.prim is not None else "a leaf"
+
+    def refuse(self, what: str) -> NoReturn:
+        raise GradError(
+            f"the derivative of {self._reader} needs the value {self._maker}, of shape {self.shape}, which was "
+            f"overwritten in place at {self.site}",
+            hint="use the out-of-place operation (x = x + y, not x += y), or clone() before writing",
+        )
+
+
 class Storage:
-    """A buffer shared by the handles of one value: ``array``, and the time of the last write into it.
+    """A buffer shared by the handles of one value: ``array``, and when and where it was written last.
 
     ``root`` is the storage whose memory this one views; before a root is written, its views get copies of their own,
     so that results are values, never views.
     """
 
-    __slots__ = ("__weakref__", "_views", "array", "root", "written")
+    __slots__ = ("__weakref__", "_crowd", "_views", "array", "root", "site", "written")
+
+    site: str
+    """The user's line that wrote last; set by the first write."""
+    _crowd: int
+    """How many references to views are kept before dead ones are swept out; doubles with the living."""
 
     def __init__(self, array: Any) -> None:
         self.array: Any = array
@@ -91,12 +119,12 @@ class Storage:
 
     def view_of(self, source: Storage) -> None:
         """Note that this array shares memory with ``source``."""
-        root = source.root or source
-        self.root = root
+        root = self.root = source.root or source
         if root._views is None:
-            root._views = []
-        elif len(root._views) > 64:
+            root._views, root._crowd = [], 32
+        elif len(root._views) >= root._crowd:
             root._views = [ref for ref in root._views if ref() is not None]
+            root._crowd = max(32, 2 * len(root._views))
         root._views.append(weakref.ref(self))
 
     def own(self) -> None:
@@ -105,46 +133,41 @@ class Storage:
             self.array = self.array.copy()
             self.root = None
 
-    def write(self, value: Array) -> None:
-        """Copy ``value`` into the buffer; values that viewed it keep what they had."""
-        self.own()
+    def _part(self) -> None:
+        """Part from the views: they keep the value they have."""
         if self._views is not None:
             views, self._views = self._views, None
             for ref in views:
                 view = ref()
                 if view is not None and view.root is self:
                     view.own()
+
+    def exposed(self) -> Array:
+        """The array for a caller who may write into it: no other value that exists now shares its memory."""
+        self.own()
+        self._part()
+        return self.array  # type: ignore[no-any-return]
+
+    def write(self, value: Array) -> None:
+        """Copy ``value`` into the buffer; values that viewed it keep what they had."""
+        self.own()
+        self._part()
         if not self.array.flags.writeable:
             self.array = self.array.copy()
         np.copyto(self.array, value)
         self.written = next(clock)
-
-
-class Overwritten:
-    """Stands for the storage of a value that an in-place operation has replaced; reading it is an error."""
-
-    __slots__ = ("_was", "written")
-    root = None
-
-    def __init__(self, storage: Storage) -> None:
-        self._was = storage.array
-        self.written = storage.written
-
-    @property
-    def array(self) -> Any:
-        raise GradError(
-            f"backward: a value of shape {self._was.shape} that is needed here was overwritten in place",
-            hint="use the out-of-place operation (x = x + y, not x += y), or clone() before writing",
-        )
+        self.site = user_line()
 
 
 class Node:
-    """How a value was made: the primitive, its input nodes and parameters. A leaf has no primitive.
+    """How a value was made: the primitive, its input nodes and parameters (none for what came from outside).
 
     ``live``: gradients flow through it. ``owner``: the handle that receives ``.grad`` (leaves, retain_grad).
     """
 
     __slots__ = ("__weakref__", "freed", "inputs", "live", "owner", "params", "prim", "site", "storage", "time")
+
+    leaf: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -179,6 +202,14 @@ class Node:
         return f"<node {self.prim.name if self.prim else 'leaf'} {self.dtype.name}{list(self.shape)}>"
 
 
+class Leaf(Node):
+    """Where gradients arrive: a tensor's own beginning. While staging it is an alias of the value read."""
+
+    __slots__ = ()
+
+    leaf = True
+
+
 class Mode(NamedTuple):
     """What ``apply`` does: record for differentiation, and record into a trace instead of computing."""
 
@@ -187,3 +218,66 @@ class Mode(NamedTuple):
 
 
 MODE: contextvars.ContextVar[Mode] = contextvars.ContextVar("slalom_mode", default=Mode(True, None))
+
+
+# --- grad mode ----------------------------------------------------------------------------------------------------
+class _GradMode:
+    """A context manager, usable as a decorator with or without parentheses, that sets whether gradients are recorded."""
+
+    enabled: ClassVar[bool]
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        if callable(function):
+            cls.__init__(made)
+            return made(function)
+        return made
+
+    def __init__(self, function: Any = None) -> None:
+        self._tokens: list[contextvars.Token[Mode]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(MODE.set(Mode(self.enabled, MODE.get().trace)))
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.reset(self._tokens.pop())
+
+    def __call__(self, function: F) -> F:
+        kind = type(self)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with kind():
+                return function(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
+    """Record nothing for backward inside this block or function."""
+
+    enabled = False
+
+
+class enable_grad(_GradMode):  # noqa: N801
+    """Record for backward inside this block or function, also within ``no_grad``."""
+
+    enabled = True
+
+
+class set_grad_enabled:  # noqa: N801
+    """Switch recording on or off, at once; as a context manager, until the end of the block."""
+
+    def __init__(self, mode: bool) -> None:
+        self._token = MODE.set(MODE.get()._replace(grad=bool(mode)))
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        MODE.reset(self._token)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded for backward."""
+    return MODE.get().grad

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from slalom.core.dtype import DType
 from slalom.core.shape import Shape
+from slalom.errors import DTypeError
 
 if TYPE_CHECKING:
     from slalom.core.tensor import Tensor
@@ -25,6 +26,8 @@ Params = Mapping[str, Any]
 Array = npt.NDArray[Any]
 Partial = Callable[..., "Tensor"] | float
 """A partial derivative: a number, or a function of (output, *inputs)."""
+quiet: Final = np.errstate(all="ignore")
+"""Decorates implementations in which IEEE results (inf, nan) are answers, not warnings."""
 
 
 class Kind(ABC):
@@ -114,8 +117,8 @@ class Linear(Kind):
         self, prim: Primitive, tangents: Sequence[Tensor | None], out: Tensor, inputs: Sequence[Tensor], params: Params
     ) -> Tensor | None:
         if not self.variadic:
-            t = tangents[0]
-            return None if t is None else t._apply(prim, *inputs[1:], **params)
+            moved = tangents[0]
+            return None if moved is None else moved._apply(prim, *inputs[1:], **params)
         first, *rest = (x._zeros() if t is None else t for t, x in zip(tangents, inputs, strict=True))
         return first._apply(prim, *rest, **params)
 
@@ -175,8 +178,21 @@ def _total(terms: Any) -> Tensor | None:
     return result
 
 
-def _same_dtype(*inputs: Any, **params: Any) -> DType:
+def first_dtype(*inputs: Any, **params: Any) -> DType:
+    """The dtype rule of operations whose result has the dtype of their first input."""
     return inputs[0].dtype  # type: ignore[no-any-return]
+
+
+def common_dtype(name: str) -> Callable[..., DType]:
+    """The dtype rule of operations whose inputs have one dtype, which is the result's too."""
+
+    def rule(*inputs: Any, **params: Any) -> DType:
+        for x in inputs[1:]:
+            if x.dtype != inputs[0].dtype:
+                raise DTypeError(f"{name}: dtypes {inputs[0].dtype.name} and {x.dtype.name}", needed="one dtype")
+        return first_dtype(*inputs)
+
+    return rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +212,7 @@ class Primitive:
     kind: Kind
     shape: Callable[..., Shape]
     doc: str
-    dtype: Callable[..., DType] = _same_dtype
+    dtype: Callable[..., DType] = first_dtype
     expr: str | None = None
     index: Callable[..., Any] | None = None
     view: bool = False

@@ -1,10 +1,12 @@
-"""Shape arithmetic shared by the shape rules: broadcasting, axes, windows. Pure functions over tuples."""
+"""Shape arithmetic shared by the shape rules: broadcasting, axes, sizes, windows. Pure functions over tuples."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from slalom.errors import IndexRangeError, ShapeError
+from slalom.errors import DTypeError, IndexRangeError, ShapeError
 
 Shape = tuple[int, ...]
 
@@ -31,9 +33,13 @@ def broadcast(name: str, shapes: Sequence[Shape]) -> Shape:
     return result
 
 
-def axis_index(name: str, axis: int, rank: int) -> int:
-    """``axis`` as a number in 0 … rank−1; negative axes count from the end."""
-    if not -rank <= axis < max(rank, 1):
+def axis_index(name: str, axis: int, rank: int, *, wrap_scalar: bool = True) -> int:
+    """``axis`` as a number in 0 … rank−1; negative axes count from the end.
+
+    ``wrap_scalar``: a 0-d tensor counts as having one axis, as in PyTorch; else it is an error like any other.
+    """
+    axis = operator.index(axis)
+    if not -rank <= axis < rank and not (wrap_scalar and rank == 0 and axis in (0, -1)):
         raise IndexRangeError(f"{name}: axis {axis}", needed=f"an axis of a tensor with {rank} dimensions")
     return axis % rank if rank else 0
 
@@ -42,13 +48,21 @@ def axis_tuple(name: str, axes: int | Iterable[int] | None, rank: int) -> Shape:
     """Axes as a sorted tuple of distinct non-negative numbers; None means all."""
     if axes is None:
         return tuple(range(rank))
-    listed = (axes,) if isinstance(axes, int) else tuple(axes)
-    if rank == 0 and all(a in (0, -1) for a in listed):
-        return ()
+    listed = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     found = sorted(axis_index(name, a, rank) for a in listed)
     if len(set(found)) != len(found):
         raise ShapeError(f"{name}: axes", got=listed, needed="each axis once")
-    return tuple(found)
+    return tuple(found) if rank else ()
+
+
+def integers(name: str, given: tuple[Any, ...]) -> Shape:
+    """Whole numbers given one by one or as one sequence: ``t.reshape(2, 3)`` and ``t.reshape((2, 3))``."""
+    items = given[0] if len(given) == 1 and not hasattr(given[0], "__index__") else given
+    try:
+        return tuple(map(operator.index, items))
+    except TypeError as error:
+        got = ", ".join(map(repr, given))
+        raise DTypeError(name, got=got, needed="whole numbers, one by one or as one sequence") from error
 
 
 def reduced(shape: Shape, axes: Shape, keepdims: bool) -> Shape:

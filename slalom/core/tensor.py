@@ -1,23 +1,29 @@
 """Tensor: a handle to a value, and ``apply``, the only way to run a primitive.
 
-Only construction, identity and the operators stand here. Named methods are attached by ``@method`` where the
-function is defined (core/functional, core/autodiff, core/indexing); ``tensor.pyi``, generated from them, shows all
-of them to editors and type checkers.
+Only construction, identity and reading stand here. The other methods and operators are attached by ``@method``
+where the function is defined (core/functional, core/autodiff, core/random); ``methods.pyi``, generated from them,
+shows all of them to editors and type checkers.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
-from slalom.core.dtype import as_dtype, get_default_dtype, promote
-from slalom.core.node import MODE, Abstract, Node, Overwritten, Storage, user_line
+from slalom.core.dtype import DType, as_dtype, get_default_dtype, promote, promote_number
+from slalom.core.node import MODE, Abstract, Leaf, Node, Overwritten, Storage, no_grad, user_line
 from slalom.core.ops import TABLE, pointwise, structural
 from slalom.core.primitive import Array, Primitive, is_array
+from slalom.core.shape import Shape
 from slalom.errors import DTypeError, GradError, ShapeError, SlalomError, StagingError
+
+if TYPE_CHECKING:
+    from slalom.core.methods import Methods
+else:
+    Methods = object
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,21 +57,22 @@ def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
 
 def _explained(prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], error: Exception) -> Exception:
     """The error that the primitive's rules give for these operands; NumPy's own where they find nothing wrong."""
-    check_operands(prim, [t._storage.array for t in inputs], params)
+    arrays = [t._storage.array for t in inputs]
+    for array in arrays:
+        if isinstance(array, Abstract):
+            array.refuse(prim.name)
+    check_operands(prim, arrays, params)
     return error
 
 
-def check_operands(prim: Primitive, arrays: Any, params: dict[str, Any]) -> None:
-    """Raise the error of ``prim``'s rules for operands that do not fit."""
+def check_operands(prim: Primitive, arrays: Any, params: dict[str, Any]) -> tuple[Shape, DType]:
+    """Shape and dtype of the result, or the error of ``prim``'s rules for operands that do not fit."""
     for array in arrays:
-        if isinstance(array, Abstract) and MODE.get().trace is None:
-            array.refuse(prim.name)
         if array.dtype.kind not in prim.takes:
             kinds = {"b": "bool", "u": "unsigned", "i": "integer", "f": "floating"}
             needed = " or ".join(kinds[k] for k in "buif" if k in prim.takes)
             raise DTypeError(f"{prim.name}: dtype", got=array.dtype.name, needed=needed)
-    prim.shape(*arrays, **params)
-    prim.dtype(*arrays, **params)
+    return tuple(prim.shape(*arrays, **params)), prim.dtype(*arrays, **params)
 
 
 def method(function: F) -> F:
@@ -74,7 +81,7 @@ def method(function: F) -> F:
     return function
 
 
-class Tensor:
+class Tensor(Methods):
     """An n-dimensional array that can be differentiated and staged.
 
     Semantics and names are PyTorch's, except that results are values, never views: writing into a tensor changes
@@ -87,7 +94,7 @@ class Tensor:
     __slots__ = ("__weakref__", "_grad", "_live", "_node", "_storage")
     __array_ufunc__ = None  # np_array * tensor calls our __rmul__
 
-    _storage: Storage | Overwritten
+    _storage: Storage
     _node: Node | None
     _live: bool
     _grad: Tensor | None
@@ -118,14 +125,18 @@ class Tensor:
         return out
 
     @staticmethod
-    def _saved(node: Node, time: int) -> Tensor:
-        """A handle for a rule to read a node's value as it was at ``time``; poisoned if it was overwritten since."""
-        storage: Any = node.storage
-        return Tensor._handle(storage if storage.written <= time else Overwritten(storage), node, node.live)
+    def _saved(node: Node, reader: Node) -> Tensor:
+        """A handle for the rule of ``reader`` on a node's value as it was then; no value if it was overwritten since."""
+        storage = node.storage
+        if storage.written > reader.time:
+            storage = Storage(Overwritten(node, reader))
+        out = Tensor.__new__(Tensor)
+        out._storage, out._node, out._live, out._grad = storage, node, node.live, None
+        return out
 
     def _leaf(self) -> Node:
         """The node of a handle without history, made when first needed."""
-        node = Node(None, (), {}, self._storage, self._live)  # type: ignore[arg-type]
+        node = Leaf(None, (), {}, self._storage, self._live)
         if self._live:
             node.owner = weakref.ref(self)
         self._node = node
@@ -138,6 +149,11 @@ class Tensor:
         """Zeros of this shape and dtype."""
         array = self._storage.array
         return Tensor._of(np.zeros(array.shape, array.dtype))
+
+    def _known(self) -> Array | None:
+        """The array if its values may be read now; None while staging, where they differ from call to call."""
+        array = self._storage.array
+        return None if MODE.get().trace is not None or isinstance(array, Abstract) else array
 
     def _refuse(self, what: str) -> NoReturn | None:
         """Raise where a value is read that cannot be: while staging, or after a trace has ended."""
@@ -171,9 +187,8 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded operation made this tensor."""
-        node = self._node
-        return node is None or node.prim is None or node.owner is not None and node.prim is structural.ALIAS
+        """Whether no recorded operation made this tensor; what requires no gradients is a leaf."""
+        return not self._live or self._node is None or self._node.leaf
 
     @property
     def requires_grad(self) -> bool:
@@ -186,13 +201,13 @@ class Tensor:
             return
         if wanted and self.dtype.kind != "f":
             raise GradError("requires_grad", got=self.dtype.name, needed="a floating dtype")
-        trace = MODE.get().trace
-        if trace is not None and isinstance(self._storage.array, Abstract):
-            trace.mark_leaf(self, wanted)
-            return
         if not self.is_leaf:
             raise GradError("requires_grad can be changed on leaf tensors only", hint="use detach()")
-        self._live, self._node = wanted, None
+        trace = MODE.get().trace
+        if trace is not None:
+            trace.mark_leaf(self, wanted)
+        else:
+            self._live, self._node = wanted, None
 
     @property
     def grad(self) -> Tensor | None:
@@ -223,14 +238,17 @@ class Tensor:
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        # Of the same shape and dtype, the buffer stays (a view of it in NumPy sees the new values); else it is replaced.
         if value._storage is self._storage:
             return
-        if value.shape == self.shape:
-            with _NO_GRAD:
-                self._write(value.to(self.dtype))
-        else:
-            self._refuse("replacing data by another shape")
-            self._storage, self._node = Storage(value.numpy().copy()), None
+        if value.shape == self.shape and value.dtype == self.dtype:
+            with no_grad():
+                self._write(value)
+            return
+        self._refuse("replacing data by another shape or dtype")
+        if self._live and value.dtype.kind != "f":
+            raise GradError("data of a tensor that requires gradients", got=value.dtype.name, needed="a floating dtype")
+        self._storage, self._node = Storage(value.detach().numpy().copy()), None
 
     def detach(self) -> Tensor:
         """The same buffer under a new identity without history."""
@@ -259,16 +277,22 @@ class Tensor:
             array.refuse("writing a tensor")
         if isinstance(self._storage.array, Abstract):
             self._storage.array.refuse("writing into a tensor")
-        self._storage.write(array)  # type: ignore[union-attr]
-        if value._live:
-            self._node, self._live = value._node, True
-        elif mode.grad and self._live:
-            self._node, self._live = None, False
+        self._storage.write(array)
+        if mode.grad and (value._live or self._live):  # a write under no_grad leaves the history as it is
+            old, new = self._node, value._node if value._live else None
+            if new is not None and old is not None and old.owner is not None and not old.leaf:
+                new.owner, old.owner = old.owner, None  # retain_grad() means the latest value
+            self._node, self._live = new, new is not None
         return self
 
     def assign(self, value: Any) -> Tensor:
         """Copy ``value`` (broadcast to this shape) into this tensor's buffer; while staging, an output."""
-        return self._write(as_tensor(value, self).expand(self.shape))
+        given = as_tensor(value, self)
+        if given.shape != self.shape:
+            given = given.expand(self.shape)
+        elif given is value and given._live and MODE.get().grad:
+            given = apply(structural.ALIAS, given)  # a copy of a tensor is not that tensor
+        return self._write(given)
 
     copy_ = assign
 
@@ -282,15 +306,17 @@ class Tensor:
 
     # --- reading values ---------------------------------------------------------------------------------------
     def numpy(self) -> Array:
-        """The array itself, without a copy.
+        """The array itself, without a copy: each sees what is written into the other.
+
+        Note: a write through NumPy is not noticed by backward; tensors sliced or reshaped from this one afterwards may
+        see it too.
 
         Raises: GradError if gradients are recorded (use ``detach()`` first); StagingError while staging.
         """
+        self._refuse("numpy()")
         if self._live:
             raise GradError("numpy() of a tensor that requires gradients", hint="use .detach().numpy()")
-        self._refuse("numpy()")
-        self._storage.own()  # type: ignore[union-attr]
-        return self._storage.array  # type: ignore[no-any-return]
+        return self._storage.exposed()
 
     def item(self) -> Any:
         """The single value as a Python number.
@@ -367,8 +393,8 @@ class Tensor:
         return f"tensor({', '.join([body, *notes])})"
 
     def __format__(self, spec: str) -> str:
-        if self.shape == () and not isinstance(self._storage.array, Abstract):
-            return format(self._storage.array.item(), spec)
+        if self.shape == () and (spec or self._known() is not None):
+            return format(self.item(), spec)
         return format(repr(self), spec)
 
     def __reduce__(self) -> Any:
@@ -376,9 +402,9 @@ class Tensor:
         return _restored, (type(self), self._storage.array, self._live and self.is_leaf)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        self._refuse("deepcopy of a tensor")
         if not self.is_leaf:
             raise GradError("deepcopy of a tensor with history", hint="use detach() first")
-        self._refuse("deepcopy of a tensor")
         copied = _restored(type(self), self._storage.array.copy(), self._live)
         memo[id(self)] = copied
         if self._grad is not None:
@@ -390,19 +416,6 @@ def _restored(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
     out = kind.__new__(kind)
     out._storage, out._node, out._live, out._grad = Storage(array), None, requires_grad, None
     return out
-
-
-class _NoGrad:
-    """``with`` block used here only; the public one is core.autodiff.no_grad."""
-
-    def __enter__(self) -> None:
-        self.token = MODE.set(MODE.get()._replace(grad=False))
-
-    def __exit__(self, *exc: object) -> None:
-        MODE.reset(self.token)
-
-
-_NO_GRAD = _NoGrad()
 
 
 # --- conversion ---------------------------------------------------------------------------------------------------
@@ -429,6 +442,7 @@ def to_array(data: Any, dtype: Any = None, *, copy: bool) -> Array:
         data = array
     if wanted is None:
         wanted = as_dtype(data.dtype)
+    copy = copy or MODE.get().trace is not None  # a constant of a graph never changes
     with np.errstate(all="ignore"):
         return np.array(data, dtype=wanted, copy=True) if copy else np.asarray(data, dtype=wanted)
 
@@ -437,9 +451,8 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     """``value`` itself if it is a Tensor; else a leaf: Python numbers get a dtype that does not widen ``like``."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, (bool, int, float)) and like is not None:
-        dtype = promote(((like.dtype, 1), (type(value), -1)))
-        return Tensor._of(_number(value, dtype))
+    if like is not None and isinstance(value, (bool, int, float)):
+        return Tensor._of(_number(value, promote_number(like._storage.array.dtype, value)))
     return Tensor._of(to_array(value, copy=False))
 
 
@@ -452,20 +465,28 @@ def _number(value: float, dtype: Any) -> Array:
 
 # --- operators ----------------------------------------------------------------------------------------------------
 def binary(prim: Primitive, x: Any, y: Any) -> Tensor:
-    """An elementwise operation of two operands after promotion to a common dtype."""
-    if not isinstance(y, Tensor):
-        if isinstance(y, (bool, int, float)):  # the frequent case, kept short
-            dtype = promote(((x.dtype, x.ndim or 0), (type(y), -1)))
-            y = Tensor._of(_number(y, dtype))
-            return apply(prim, x if x.dtype == dtype else x.to(dtype), y)
-        y = as_tensor(y)
-    if not isinstance(x, Tensor):
-        x = as_tensor(x, y)
+    """An elementwise operation of two operands after promotion to a common dtype.
+
+    Raises: DTypeError for dtypes that the operation does not take.
+    """
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        x, y = operands(x, y)
     a, b = x._storage.array, y._storage.array
-    if a.dtype != b.dtype:
-        dtype = promote(((a.dtype, a.ndim), (b.dtype, b.ndim)))
+    dtype = a.dtype
+    if dtype != b.dtype:
+        dtype = promote(((dtype, a.ndim), (b.dtype, b.ndim)))
         x, y = x.to(dtype), y.to(dtype)
+    if dtype.kind not in prim.takes:
+        check_operands(prim, (x._storage.array, y._storage.array), {})
     return apply(prim, x, y)
+
+
+def operands(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Both as tensors; a Python number takes a dtype that does not widen the other."""
+    if isinstance(y, Tensor):
+        return as_tensor(x, y), y
+    x = as_tensor(x)
+    return x, as_tensor(y, x)
 
 
 def _operator(prim: Primitive) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:

@@ -1,8 +1,12 @@
-"""Staging: a Trace records what ``apply`` is asked to do; a Graph is the finished record.
+"""Staging: a Trace records what ``apply`` is asked to do, and makes a Graph of it.
 
 Inside a trace nothing is computed. Concrete tensors met there are state: inputs that are read anew at each call, and
 outputs where they are written. So are gradients, numbers that steer (learning rates), and random counters. Guards
 note which facts of the Python world the record depends on.
+
+A tensor of the function's arguments is replaced by an abstract stand-in; if the tensor itself is met too (it is a
+parameter, say), it means its stand-in. State is watched through weak references: a record whose tensors are gone is
+of no use to anybody.
 """
 
 from __future__ import annotations
@@ -11,124 +15,39 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from slalom.core.dtype import SHORT, DType, float64
-from slalom.core.node import MODE, Abstract, Node, Storage, user_line
+from slalom.core.dtype import float64
+from slalom.core.graph import Equation, Graph, Input, Output, Type
+from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, user_line
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
-from slalom.core.shape import Shape
 from slalom.core.tensor import Tensor, check_operands
 from slalom.errors import StagingError
 
-
-# --- the finished record ------------------------------------------------------------------------------------------
-class Type(NamedTuple):
-    """Shape and dtype of a value; prints as ``f32[64,10]``."""
-
-    shape: Shape
-    dtype: DType
-
-    def __str__(self) -> str:
-        return f"{SHORT[self.dtype]}[{','.join(map(str, self.shape))}]"
+_UNREAD: Any = object()
 
 
-@dataclass(frozen=True)
-class Input:
-    """A value given from outside: an argument, state, the gradient slot of a tensor, or a number that steers."""
-
-    value: int
-    kind: Literal["argument", "state", "grad", "number"]
-    name: str
-
-
-@dataclass(frozen=True)
-class Output:
-    """A value handed out: a result, the new content of a state or argument, or a gradient."""
-
-    value: int
-    kind: Literal["result", "write", "grad"]
-    name: str
-
-
-@dataclass(frozen=True)
-class Equation:
-    """``out = prim(*inputs, **params)``, and the user's line it came from."""
-
-    out: int
-    prim: Primitive
-    inputs: tuple[int, ...]
-    params: dict[str, Any]
-    site: str | None
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A recorded computation in the order of its recording. Values are numbered; ``types`` gives their types."""
-
-    types: tuple[Type, ...]
-    inputs: tuple[Input, ...]
-    constants: dict[int, Array]
-    equations: tuple[Equation, ...]
-    outputs: tuple[Output, ...]
-
-    def check(self) -> Graph:
-        """Check that every value is defined once before its use and that every type is what the rules say.
-
-        Returns: the graph itself. Raises: AssertionError naming the equation (a defect of a pass, never a user's).
-        """
-        known = {i.value for i in self.inputs} | set(self.constants)
-        for value, array in self.constants.items():
-            if Type(array.shape, array.dtype) != self.types[value]:
-                raise AssertionError(f"constant %{value} is {array.dtype}{array.shape}, not {self.types[value]}")
-        for eq in self.equations:
-            if eq.out in known or not known.issuperset(eq.inputs):
-                raise AssertionError(f"defined twice, or used before it is defined: {self._line(eq)}")
-            operands = [Abstract(*self.types[i], None, "") for i in eq.inputs]
-            shape, dtype = eq.prim.shape(*operands, **eq.params), eq.prim.dtype(*operands, **eq.params)
-            if Type(tuple(shape), dtype) != self.types[eq.out]:
-                raise AssertionError(f"rules give {Type(tuple(shape), dtype)}: {self._line(eq)}")
-            known.add(eq.out)
-        for output in self.outputs:
-            if output.value not in known:
-                raise AssertionError(f"output {output.name} is never defined")
-        return self
-
-    def _line(self, eq: Equation) -> str:
-        params = [f"{k}={_brief(v)}" for k, v in eq.params.items()]
-        return (
-            f"%{eq.out}: {self.types[eq.out]} = {eq.prim.name}({', '.join([f'%{i}' for i in eq.inputs] + params)})"
-        )
-
-    def __str__(self) -> str:
-        lines = ["graph("]
-        lines += [f"  %{i.value}: {self.types[i.value]}  # {i.kind} {i.name}" for i in self.inputs]
-        lines.append("):")
-        lines += [f"  %{v}: {self.types[v]} = {_brief(a)}" for v, a in self.constants.items()]
-        for eq in self.equations:
-            text = self._line(eq)
-            lines.append(f"  {text}" if eq.site is None else f"  {text:<72}  # {eq.site.rpartition('/')[2]}")
-        lines += [f"  {o.kind} {o.name} = %{o.value}" for o in self.outputs]
-        return "\n".join(lines)
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return str(value.item()) if value.size == 1 else f"constant of {value.size} elements"
-    return getattr(value, "name", None) or repr(value).replace(" ", "")
-
-
-# --- recording ----------------------------------------------------------------------------------------------------
 @dataclass
-class Slot:
-    """A place outside that the trace reads and may write: ``read`` is its value on entry, ``now`` the latest."""
+class _Slot:
+    """A place outside that the trace reads and may write: ``read`` is its value on entry, ``now`` the latest.
+
+    ``target``: a Storage or an argument's position, and for gradients the tensor. ``now`` is a Node, and for gradients
+    a tensor, None, or _UNREAD.
+    """
 
     target: Any
     read: Node | None
     now: Any
-    name: str
+
+
+@dataclass(frozen=True)
+class _Argument:
+    position: int
+    given: Tensor
+    stand_in: Tensor
 
 
 @dataclass(frozen=True)
@@ -143,54 +62,83 @@ class Guard:
 class Binding:
     """Where a graph's inputs come from and its outputs go, in the order of ``graph.inputs`` and ``.outputs``.
 
-    Inputs: an argument's position, a Storage, a Tensor whose gradient is meant, or a function that returns a number.
-    Outputs: None (a result), an argument's position, a Storage, or a Tensor whose gradient is set. ``cleared`` lists
-    the tensors whose gradient is None after the call.
+    Inputs by kind: argument: its position · state: a Storage · grad: whose gradient, as an argument's position or a
+    weak reference to a tensor · number: a function that returns it.
+    Outputs by kind: result: None · write: an argument's position or a Storage · grad: as for inputs.
+    ``cleared``: whose gradient is None after the call. ``aliases``: the arguments that were state too, and what tells
+    whether a tensor given at that position still is. ``states``: ids of all storages that were met as state.
     """
 
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
-    cleared: list[Tensor] = field(default_factory=list)
+    cleared: list[Any] = field(default_factory=list)
+    aliases: dict[int, Callable[[Tensor], bool]] = field(default_factory=dict)
+    states: frozenset[int] = frozenset()
 
 
 class Trace:
-    """One recording. ``open`` until ``finish``; abstract tensors kept beyond that raise when they are used."""
+    """One recording. ``open`` until ``close``; abstract tensors kept beyond that raise when they are used."""
 
     def __init__(self) -> None:
         self.open: bool = True
         self.guards: dict[Any, Guard] = {}
         self._nodes: list[Node] = []
-        self._inputs: list[tuple[Node, str, Any, str]] = []
+        self._inputs: list[tuple[Node, str, Any]] = []
+        self._labels: dict[Node, str] = {}
         self._constants: dict[Node, Array] = {}
-        self._states: dict[int, Slot] = {}  # by id of the storage, which the slot keeps alive
-        self._grads: dict[int, Slot] = {}  # by id of the tensor
-        self._written: dict[int, tuple[Any, Node]] = {}  # by id of an abstract storage: its latest value
-        self._arguments: dict[int, int] = {}  # id of an abstract argument's storage → position
-        self._leaves: dict[tuple[int, int], tuple[Tensor, Node]] = {}
-        self._names: dict[int, str] = {}
+        self._still: dict[Node, Node] = {}  # live nodes → their aliases without history
+        self._arguments: dict[int, _Argument] = {}  # by id of the tensor given, and of its stand-in
+        self._states: dict[int, _Slot] = {}  # by id of the storage
+        self._written: dict[int, tuple[Storage, Node]] = {}  # by id of an abstract storage: its latest value
+        self._grads: dict[int, _Slot] = {}  # by id of the tensor
+        self._names: dict[int, tuple[Tensor, str]] = {}
+        self._met: dict[int, Tensor] = {}  # concrete tensors by id, which this keeps alive and unique
+        self._made: set[int] = set()  # ids of those of them that were made in here, by detach(): they end with the trace
+        self._flags: dict[int, tuple[Tensor, bool]] = {}  # requires_grad as it was, where it was changed in here
+        self._leaves: dict[tuple[int, Node], Leaf] = {}
+        self._histories: dict[int, Node] = {}  # by id of a concrete tensor: the live value that was written through it
+        self._aliases: dict[int, Callable[[Tensor], bool]] = {}
 
     # --- what apply and Tensor call -----------------------------------------------------------------------------
     def record(self, prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor:
         nodes = tuple([self.lift(t) for t in inputs])
-        operands = [n.storage.array for n in nodes]
-        check_operands(prim, operands, params)
-        dtype = prim.dtype(*operands, **params)
+        of = Type(*check_operands(prim, [n.storage.array for n in nodes], params))
         live = (
             MODE.get().grad
-            and dtype.kind == "f"
+            and of.dtype.kind == "f"
             and any(n.live and prim.kind.differentiable(i) for i, n in enumerate(nodes))
         )
-        return self._emit(prim, nodes, params, Type(tuple(prim.shape(*operands, **params)), dtype), live)
-
-    def _emit(self, prim: Primitive, nodes: tuple[Node, ...], params: dict[str, Any], of: Type, live: bool) -> Tensor:
-        site = user_line()
-        node = Node(prim, nodes, params, Storage(Abstract(of.shape, of.dtype, self, site)), live, site)
-        self._nodes.append(node)
+        node = self._emit(Node, prim, nodes, params, of, live)
         return Tensor._handle(node.storage, node, live)
 
-    def _given(self, of: Type, kind: str, source: Any, name: str) -> Node:
+    def _emit(
+        self, kind: type[Node], prim: Primitive, nodes: tuple[Node, ...], params: dict[str, Any], of: Type, live: bool
+    ) -> Any:
+        site = user_line()
+        node = kind(prim, nodes, params, Storage(Abstract(of.shape, of.dtype, self, site)), live, site)
+        self._nodes.append(node)
+        return node
+
+    def _alias(self, node: Node, live: bool) -> Node:
+        return self._emit(Node, ALIAS, (node,), {}, Type(node.shape, node.dtype), live)  # type: ignore[no-any-return]
+
+    def _leaf(self, node: Node, owner: weakref.ref[Tensor] | None) -> Leaf:
+        """The value of a node as a beginning of its own, at which gradients arrive."""
+        leaf: Leaf = self._emit(Leaf, ALIAS, (node,), {}, Type(node.shape, node.dtype), True)
+        leaf.owner = owner
+        return leaf
+
+    def _without_history(self, node: Node) -> Node:
+        if not node.live:
+            return node
+        if node not in self._still:
+            self._still[node] = self._alias(node, live=False)
+        return self._still[node]
+
+    def _given(self, of: Type, kind: str, source: Any, label: str) -> Node:
         node = Node(None, (), {}, Storage(Abstract(of.shape, of.dtype, self, user_line())), False)
-        self._inputs.append((node, kind, source, name))
+        self._inputs.append((node, kind, source))
+        self._labels[node] = label
         return node
 
     def constant(self, array: Array) -> Tensor:
@@ -204,63 +152,83 @@ class Trace:
         node = self._given(Type((), float64), "number", read, name)
         return Tensor._handle(node.storage, node, False)
 
-    def argument(self, position: int, of: Type, live: bool, same_as: Storage | None) -> Tensor:
-        """The stand-in for an argument. ``same_as``: the real one's storage, so that state seen to be it is it."""
-        node = self._given(of, "argument", position, f"argument {position}")
-        handle = Tensor._handle(node.storage, node, False)
-        self._arguments[id(node.storage)] = position
-        self._states[id(node.storage)] = slot = Slot(position, node, node, f"argument {position}")
-        if same_as is not None:
-            self._states[id(same_as)] = slot
-        if live:
-            self.mark_leaf(handle, True)
-        return handle
+    def argument(self, position: int, given: Tensor) -> Tensor:
+        """The stand-in for an argument; a tensor given twice has one, and two on the same buffer share theirs."""
+        if id(given) in self._arguments:
+            return self._arguments[id(given)].stand_in
+        slot = self._states.get(id(given._storage))
+        if slot is None:
+            node = self._given(Type(given.shape, given.dtype), "argument", position, f"argument {position}")
+            slot = _Slot(position, node, node)
+            self._states[id(given._storage)] = self._states[id(node.storage)] = slot
+        assert slot.read is not None
+        stand_in = Tensor._handle(slot.read.storage, slot.read, False)
+        known = _Argument(position, given, stand_in)
+        self._arguments[id(given)] = self._arguments[id(stand_in)] = known
+        if given._live:
+            self.mark_leaf(stand_in, True)
+        return stand_in
+
+    def _meant(self, t: Tensor) -> Tensor:
+        """The stand-in of a tensor that is an argument and was met as state too; else the tensor."""
+        known = self._arguments.get(id(t))
+        if known is None or t is known.stand_in:
+            return t
+        ref = weakref.ref(t)
+        self._aliases[known.position] = lambda given: given is ref()
+        return known.stand_in
 
     def lift(self, t: Tensor) -> Node:
         """The node that stands for ``t`` now."""
+        t = self._meant(t)
         array = t._storage.array
         if isinstance(array, Abstract):
             if array.trace is not self:
                 array.refuse("using a tensor")
-            assert t._node is not None
-            _, written = self._written.get(id(t._storage), (None, None))
-            if written is not None and _plain(t._node) is not _plain(written):
-                t._node = self._rebased(written, t) if t._live else self._alias(written, live=False)
-            return t._node
-        slot = self._state(t)
+            node = t._node
+            assert node is not None
+            latest = self._written.get(id(t._storage))
+            if latest is not None and _plain(node) is not _plain(latest[1]):
+                node = t._node = self._rebased(latest[1], t) if t._live else self._without_history(latest[1])
+            return node
+        now: Node = self._state(t).now
+        if self._histories.get(id(t)) is now:
+            return now
         if not (t._live and MODE.get().grad):
-            return slot.now  # type: ignore[no-any-return]
+            return self._without_history(now)
         if not t.is_leaf:
             raise StagingError(
                 f"staging, at {user_line()}: a tensor of shape {t.shape} that was computed from parameters outside",
                 hint="compute it inside the compiled function, or detach() it",
             )
-        key = (id(t), id(slot.now))
+        key = (id(t), now)
         if key not in self._leaves:
-            node = self._alias(slot.now, live=True)
-            node.owner = weakref.ref(t)
-            self._leaves[key] = (t, node)
-        return self._leaves[key][1]
+            self._leaves[key] = self._leaf(now, weakref.ref(t))
+        return self._leaves[key]
 
-    def _state(self, t: Tensor) -> Slot:
-        storage: Any = t._storage
+    def _state(self, t: Tensor) -> _Slot:
+        storage = t._storage
         slot = self._states.get(id(storage))
         if slot is None:
-            name = self._names.get(id(t), f"state {len(self._states)}")
-            node = self._given(Type(t.shape, t.dtype), "state", storage, name)
-            slot = self._states[id(storage)] = Slot(storage, node, node, name)
-        live, handle = t._live, t
-        self.guard(
-            ("tensor", id(t), live),
-            f"{slot.name}: the tensor, its buffer or its requires_grad",
-            lambda: handle._storage is storage and handle._live == live,
-        )
+            node = self._given(Type(t.shape, t.dtype), "state", storage, f"state {len(self._states)}")
+            slot = self._states[id(storage)] = _Slot(storage, node, node)
+        if id(t) not in self._met:
+            self._meet(t, slot)
         return slot
 
-    def _alias(self, node: Node, live: bool) -> Node:
-        made = self._emit(ALIAS, (node,), {}, Type(node.shape, node.dtype), live)
-        assert made._node is not None
-        return made._node
+    def _meet(self, t: Tensor, slot: _Slot) -> None:
+        self._met[id(t)] = t
+        if id(t) in self._made:
+            return
+        storage, ref, live = t._storage, weakref.ref(t), self._flags.get(id(t), (t, t._live))[1]
+
+        def holds() -> bool:
+            held = ref()
+            return held is not None and held._storage is storage and held._live == live
+
+        self.guard(("tensor", id(t)), f"{self._name(t)}: the tensor, its buffer or its requires_grad", holds)
+        if isinstance(slot.target, int):
+            self._aliases.setdefault(slot.target, lambda given: given._storage is storage)
 
     def fresh(self, t: Tensor) -> Tensor:
         """``t`` under a new identity through which gradients flow."""
@@ -268,65 +236,95 @@ class Trace:
         return Tensor._handle(node.storage, node, True)
 
     def mark_leaf(self, t: Tensor, live: bool) -> None:
-        """Make an abstract tensor a leaf that does (not) require gradients."""
-        node = self._alias(self.lift(t), live)
-        node.owner = weakref.ref(t) if live else None
-        t._node, t._live = node, live
+        """Set whether a leaf requires gradients; for a tensor from outside, until the end of the trace only."""
+        t = self._meant(t)
+        if isinstance(t._storage.array, Abstract):
+            value = self.lift(t)
+            t._node = self._leaf(value, weakref.ref(t)) if live else self._without_history(value)
+        else:
+            self._flags.setdefault(id(t), (t, t._live))
+            t._node = None
+        t._live = live
 
     def detach(self, t: Tensor) -> Tensor:
-        if not isinstance(t._storage.array, Abstract):
-            return Tensor._handle(t._storage, None, False)
-        return Tensor._handle(t._storage, self._alias(self.lift(t), live=False), False)
+        t = self._meant(t)
+        if isinstance(t._storage.array, Abstract):
+            return Tensor._handle(t._storage, self._without_history(self.lift(t)), False)
+        self._state(t)
+        made = Tensor._handle(t._storage, None, False)
+        self._met[id(made)] = made
+        self._made.add(id(made))
+        return made
 
     def write(self, t: Tensor, value: Tensor) -> None:
         """An in-place operation: later readers of the buffer get ``value``."""
-        node = self.lift(value)
-        storage: Any = t._storage
+        t, node = self._meant(t), self.lift(value)
+        storage, recording = t._storage, MODE.get().grad
         if isinstance(storage.array, Abstract):
-            if storage.array.trace is not self:
-                storage.array.refuse("writing into a tensor")
+            self.lift(t)  # refuses tensors of other traces
             self._written[id(storage)] = (storage, node)
-            if id(storage) in self._states:
-                self._states[id(storage)].now = node
-            keeps = MODE.get().grad or not t._live
-            t._node, t._live = (node, node.live) if keeps else (self._rebased(node, t), True)
-        else:
-            slot = self._state(t)
-            slot.now = node
-            if slot.read is not None:  # an argument that is this very state sees the write too
-                self._written[id(slot.read.storage)] = (slot.read.storage, node)
+            slot = self._states.get(id(storage))
+            if slot is not None:
+                slot.now = node
+            old = t._node
+            if not recording:  # a write under no_grad leaves the history as it is
+                t._node = self._rebased(node, t) if t._live else self._without_history(node)
+            else:
+                if node.live and old is not None and old.owner is not None and not old.leaf:
+                    node.owner, old.owner = old.owner, None  # retain_grad() means the latest value
+                t._node, t._live = node, node.live
+            return
+        slot = self._state(t)
+        slot.now = node
+        assert slot.read is not None
+        self._written[id(slot.read.storage)] = (slot.read.storage, node)  # seen by an argument on the same buffer
+        if recording and node.live:
+            self._histories[id(t)] = node
 
-    def _rebased(self, node: Node, t: Tensor) -> Node:
-        """A write under no_grad changes the value of a tensor but not what its gradient is with respect to."""
-        alias = self._alias(node, live=True)
-        alias.owner = t._node.owner if t._node is not None else None
-        return alias
+    def _rebased(self, value: Node, t: Tensor) -> Node:
+        """The identity of a leaf under a new value."""
+        assert t._node is not None
+        if not t._node.leaf:
+            raise StagingError(
+                f"staging, at {user_line()}: a tensor of shape {t.shape} with a history was written under no_grad, or "
+                "through detach() or data",
+                hint="write outside no_grad, or use an out-of-place operation",
+            )
+        return self._leaf(value, t._node.owner)
 
     # --- gradients ----------------------------------------------------------------------------------------------
-    def _grad_slot(self, t: Tensor) -> Slot:
+    def _grad_slot(self, t: Tensor) -> _Slot:
+        t = self._meant(t)
         slot = self._grads.get(id(t))
         if slot is None:
-            slot = self._grads[id(t)] = Slot(t, None, t, self._names.get(id(t), "tensor"))
+            slot = self._grads[id(t)] = _Slot(t, None, _UNREAD)
         return slot
 
     def read_grad(self, t: Tensor) -> Tensor | None:
         slot = self._grad_slot(t)
-        if slot.now is t:  # not met before; the tensor itself marks that
-            before = None if isinstance(t._storage.array, Abstract) else t._grad
-            empty, handle = before is None, t
-            self.guard(
-                ("grad", id(t)),
-                f"whether .grad of {slot.name} (shape {t.shape}) is None",
-                lambda: (handle._grad is None) == empty,
-            )
+        if slot.now is _UNREAD:
             slot.now = None
-            if before is not None:
-                slot.read = self._given(Type(before.shape, before.dtype), "grad", t, f"grad of {slot.name}")
+            t = slot.target
+            known, source = self._arguments.get(id(t)), self._whose(t)
+            before = known.given._grad if known is not None else t._grad
+            if before is not None and source is not None:
+                slot.read = self._given(Type(before.shape, before.dtype), "grad", source, "")
                 slot.now = Tensor._handle(slot.read.storage, slot.read, False)
+            if isinstance(source, weakref.ref):  # for arguments the signature says it
+                empty = before is None
+                self.guard(("grad", id(t)), f"whether .grad of {self._name(t)} is None", _same_grad(source, empty))
         return slot.now  # type: ignore[no-any-return]
 
     def write_grad(self, t: Tensor, value: Tensor | None) -> None:
         self._grad_slot(t).now = value
+
+    def _whose(self, t: Tensor) -> Any:
+        """Whose gradient slot outside this is: an argument's position or a tensor; None if it ends with the trace."""
+        known = self._arguments.get(id(t))
+        if known is not None:
+            return known.position
+        inside = isinstance(t._storage.array, Abstract) or id(t) in self._made
+        return None if inside else weakref.ref(t)
 
     # --- guards -------------------------------------------------------------------------------------------------
     def guard(self, key: Any, text: str, holds: Callable[[], bool]) -> None:
@@ -336,36 +334,51 @@ class Trace:
 
     def named(self, t: Tensor, name: str) -> None:
         """Give a state the name it is printed with."""
-        self._names.setdefault(id(t), name)
+        self._names.setdefault(id(t), (t, name))
+
+    def _name(self, t: Tensor) -> str:
+        known = self._arguments.get(id(t))
+        default = f"argument {known.position}" if known is not None else f"a tensor of shape {t.shape}"
+        return self._names.get(id(t), (t, default))[1]
 
     # --- the end ------------------------------------------------------------------------------------------------
     def finish(self, results: list[Tensor]) -> tuple[Graph, Binding]:
-        """Close the trace and build its graph with everything that no output needs left out."""
+        """The graph, with everything that no output needs left out."""
+        for t, before in self._flags.values():
+            if t._live != before and id(t) not in self._made:
+                raise StagingError(
+                    f"requires_grad of {self._name(t)} was changed while staging",
+                    hint="change it outside the compiled function, or set it back at its end",
+                )
+        for t, name in self._names.values():
+            slot = self._states.get(id(t._storage))
+            if slot is not None and slot.read is not None:
+                self._labels[slot.read] = name
         outs: list[tuple[Node, str, Any, str]] = [
             (self.lift(t), "result", None, f"result {i}") for i, t in enumerate(results)
         ]
-        binding = Binding()
-        for slot in {id(s): s for s in self._states.values()}.values():
+        for slot in {id(slot): slot for slot in self._states.values()}.values():
             if _plain(slot.now) is not slot.read:
-                outs.append((slot.now, "write", slot.target, slot.name))
+                assert slot.read is not None
+                outs.append((slot.now, "write", slot.target, self._labels[slot.read]))
+        binding = Binding(aliases=dict(self._aliases))
         for slot in self._grads.values():
             self._finish_grad(slot, outs, binding)
-        self.open = False
+        binding.states = frozenset(id(s.target) for s in self._states.values() if isinstance(s.target, Storage))
         return self._graph(outs, binding), binding
 
-    def _finish_grad(self, slot: Slot, outs: list[tuple[Node, str, Any, str]], binding: Binding) -> None:
-        t: Tensor = slot.target
-        abstract = isinstance(t._storage.array, Abstract)
-        if abstract and id(t._storage) not in self._arguments:
-            return  # the gradient of an intermediate value ends with the trace
-        target = self._arguments[id(t._storage)] if abstract else t
+    def _finish_grad(self, slot: _Slot, outs: list[tuple[Node, str, Any, str]], binding: Binding) -> None:
+        target, label = self._whose(slot.target), f"grad of {self._name(slot.target)}"
+        if slot.read is not None:
+            self._labels[slot.read] = label
+        if target is None or slot.now is _UNREAD:
+            return
         if slot.now is None:
-            if slot.read is not None or not abstract:
-                binding.cleared.append(t)
-        elif slot.now is not t:
-            node = self.lift(slot.now)
-            if node is not slot.read:
-                outs.append((node, "grad", target, f"grad of {slot.name}"))
+            binding.cleared.append(target)
+            return
+        node = self.lift(slot.now)
+        if node is not slot.read:
+            outs.append((node, "grad", target, label))
 
     def _graph(self, outs: list[tuple[Node, str, Any, str]], binding: Binding) -> Graph:
         needed: set[Node] = set()
@@ -384,9 +397,9 @@ class Trace:
             return numbers[node]
 
         inputs = []
-        for node, kind, source, name in self._inputs:
+        for node, kind, source in self._inputs:
             if node in needed or kind == "argument":
-                inputs.append(Input(number(node), kind, name))  # type: ignore[arg-type]
+                inputs.append(Input(number(node), kind, self._labels[node]))  # type: ignore[arg-type]
                 binding.inputs.append(source)
         constants = {number(node): array for node, array in self._constants.items() if node in needed}
         equations = []
@@ -401,12 +414,30 @@ class Trace:
             binding.outputs.append(target)
         return Graph(tuple(types), tuple(inputs), constants, tuple(equations), tuple(outputs))
 
+    def close(self) -> None:
+        """End the recording, also after an error: what it changed outside is as before, and its nodes can go."""
+        for t, before in self._flags.values():
+            if t._live != before:
+                t._live, t._node = before, None
+        for held in vars(self).values():
+            if isinstance(held, (dict, list, set)):
+                held.clear()  # nodes know their trace: without this, a cycle
+        self.open = False
+
 
 def _plain(node: Node) -> Node:
     """The node behind aliases."""
     while node.prim is ALIAS:
         node = node.inputs[0]
     return node
+
+
+def _same_grad(ref: weakref.ref[Tensor], empty: bool) -> Callable[[], bool]:
+    def holds() -> bool:
+        t = ref()
+        return t is not None and (t._grad is None) == empty
+
+    return holds
 
 
 # --- what other layers call ---------------------------------------------------------------------------------------
@@ -435,5 +466,3 @@ def unstaged() -> Iterator[None]:
         yield
     finally:
         MODE.reset(token)
-
-

@@ -1,8 +1,30 @@
-"""Datasets and loaders."""
+"""Datasets and loaders, with PyTorch's names and semantics."""
 
 from __future__ import annotations
 
-from slalom.data.dataset import Dataset, Subset, TensorDataset
-from slalom.data.loader import DataLoader, default_collate
+from slalom.data.dataset import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from slalom.data.loader import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    batch_slices,
+    default_collate,
+)
 
-__all__ = ["DataLoader", "Dataset", "Subset", "TensorDataset", "default_collate"]
+__all__ = [
+    "BatchSampler",
+    "ConcatDataset",
+    "DataLoader",
+    "Dataset",
+    "IterableDataset",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "Subset",
+    "TensorDataset",
+    "batch_slices",
+    "default_collate",
+    "random_split",
+]

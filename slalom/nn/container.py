@@ -57,17 +57,13 @@ class Sequential(Module):
         setattr(self, self._name(index), module)
 
     def __delitem__(self, index: int | slice) -> None:
-        items = list(self._modules.items())
-        del items[index]
-        self._renumber(dict(items))
+        kept = list(self._modules.values())
+        del kept[index]
+        self._modules.clear()
+        for i, module in enumerate(kept):  # numbered anew, as in PyTorch
+            self.register_module(str(i), module)
 
     def append(self, module: Module) -> Sequential:
         """Add a module at the end."""
         self.register_module(str(len(self)), module)
         return self
-
-    def _renumber(self, named: dict[str, Any]) -> None:
-        numbered = all(name.isdigit() for name in named)
-        self._modules.clear()
-        for i, (name, module) in enumerate(named.items()):
-            self.register_module(str(i) if numbered else name, module)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from slalom.core.functional import indexing, shaping
+from slalom.core.functional import indexing
 from slalom.core.functional.activation import (
     dropout,
     gelu,
@@ -17,7 +14,6 @@ from slalom.core.functional.activation import (
     softmax,
     softplus,
 )
-from slalom.core.functional.arithmetic import TABLE_FUNCTIONS, matmul, where
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.loss import (
     binary_cross_entropy,
@@ -27,9 +23,10 @@ from slalom.core.functional.loss import (
     nll_loss,
 )
 from slalom.core.functional.norm import batch_norm, layer_norm
+from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
-from slalom.errors import ConfigError, IndexRangeError, ShapeError
+from slalom.errors import IndexRangeError, ShapeError
 
 __all__ = [
     "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
@@ -37,7 +34,15 @@ __all__ = [
     "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
-sigmoid, tanh = TABLE_FUNCTIONS["sigmoid"], TABLE_FUNCTIONS["tanh"]
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + e⁻ˣ)."""
+    return input.sigmoid()
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh x."""
+    return input.tanh()
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -49,7 +54,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not shape or shape[-1] != needed:
         found = f"{shape[-1]} features" if shape else "no axes"
         raise ShapeError(f"input has {found}, needs {needed}; input shape {shape}")
-    out = matmul(input, apply(structural.TRANSPOSE, weight, axes=(1, 0)))
+    out = input @ apply(structural.TRANSPOSE, weight, axes=(1, 0))
     return out if bias is None else out + bias
 
 
@@ -64,14 +69,4 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     rows = weight.shape[0]
     if not -rows <= padding_idx < rows:
         raise IndexRangeError("embedding: padding_idx", got=padding_idx, needed=f"{-rows} to {rows - 1}")
-    return where((input == padding_idx % rows).unsqueeze(-1), out.detach(), out)
-
-
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Padding given from the last axis backwards as (before, after) pairs; negative widths crop.
-
-    Raises: ConfigError for a mode other than "constant".
-    """
-    if mode != "constant":
-        raise ConfigError("pad: mode", got=repr(mode), needed="'constant'")
-    return shaping.pad(input, pad, 0.0 if value is None else value)
+    return out.where((input != padding_idx % rows).unsqueeze(-1), out.detach())

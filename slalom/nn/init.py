@@ -94,10 +94,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 # --- variance-preserving ones -------------------------------------------------------------------------------------
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which a weight's spread makes up for what the nonlinearity takes away."""
-    gains = {
-        "linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75,
-        "leaky_relu": math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2)),
-    }  # fmt: skip
+    gains = dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "sigmoid"), 1.0)
+    gains |= {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+    gains["leaky_relu"] = math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
         raise ConfigError("calculate_gain: nonlinearity", got=repr(nonlinearity), needed=f"one of {', '.join(gains)}")
     return gains[nonlinearity]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from slalom.core.autodiff import no_grad
 from slalom.core.functional.creation import ones, zeros
 from slalom.core.tensor import Tensor
 from slalom.errors import ShapeError
@@ -14,6 +13,14 @@ from slalom.nn import init
 from slalom.nn.module import Module, Parameter
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
+
+
+def _reset(weight: Parameter | None, bias: Parameter | None) -> None:
+    """γ = 1 and β = 0."""
+    if weight is not None:
+        init.ones_(weight)
+    if bias is not None:
+        init.zeros_(bias)
 
 
 class BatchNorm1d(Module):
@@ -40,16 +47,20 @@ class BatchNorm1d(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.register_parameter("weight", Parameter(ones(num_features, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(num_features, dtype=dtype)) if affine else None)
+        options = {"device": device, "dtype": dtype}
+        self.register_parameter("weight", Parameter(ones(num_features, **options)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(num_features, **options)) if affine and bias else None)
         track = track_running_stats
-        self.register_buffer("running_mean", zeros(num_features, dtype=dtype) if track else None)
-        self.register_buffer("running_var", ones(num_features, dtype=dtype) if track else None)
+        self.register_buffer("running_mean", zeros(num_features, **options) if track else None)
+        self.register_buffer("running_var", ones(num_features, **options) if track else None)
         self.register_buffer("num_batches_tracked", Tensor(0) if track else None)
 
     def reset_running_stats(self) -> None:
@@ -62,33 +73,30 @@ class BatchNorm1d(Module):
     def reset_parameters(self) -> None:
         """Forget what was learned and the batches seen."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
-            init.ones_(self.weight)
-            init.zeros_(self.bias)
+        _reset(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in (2, 3):
             raise ShapeError("input", got=f"shape {input.shape}", needed="(B, C) or (B, C, T)")
         if input.shape[1] != self.num_features:
             raise ShapeError(f"input has {input.shape[1]} features, needs {self.num_features}; input shape {input.shape}")
-        seen, momentum = self.num_batches_tracked, self.momentum
-        own = self.running_mean is None and self.running_var is None
-        factor: float | Tensor = 0.0 if momentum is None else momentum
-        if self.training and seen is not None:
-            with no_grad():
-                seen.add_(1)
-                if momentum is None:
-                    factor = 1 / seen.to("float64")
-        return F.batch_norm(
+        track = self.training and self.num_batches_tracked is not None
+        factor: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if track and self.momentum is None:
+            factor = 1 / (self.num_batches_tracked + 1).to("float64")  # type: ignore[operator]
+        out = F.batch_norm(
             input,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
-            self.training or own,
+            self.training or self.running_mean is None,
             factor,
             self.eps,
         )
+        if track:
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        return out
 
     def _label(self) -> str:
         return f"BatchNorm1d {self.num_features}"
@@ -96,7 +104,7 @@ class BatchNorm1d(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -116,24 +124,25 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
+        device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
-        affine = elementwise_affine
-        self.register_parameter("weight", Parameter(ones(shape, dtype=dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(zeros(shape, dtype=dtype)) if affine and bias else None)
+        affine, options = elementwise_affine, {"device": device, "dtype": dtype}
+        self.register_parameter("weight", Parameter(ones(shape, **options)) if affine else None)
+        self.register_parameter("bias", Parameter(zeros(shape, **options)) if affine and bias else None)
 
     def reset_parameters(self) -> None:
         """Set γ to 1 and β to 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        _reset(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+            f"bias={self.bias is not None}"
+        )

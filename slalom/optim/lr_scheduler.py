@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from slalom.errors import ConfigError, ModelFileError
+from slalom.core.node import user_line
+from slalom.core.tensor import Tensor
+from slalom.core.trace import current
+from slalom.errors import ConfigError, ModelFileError, StagingError
 from slalom.optim import schedules
 from slalom.optim.optimizer import Optimizer
 
@@ -34,13 +37,17 @@ class LRScheduler:
         self.optimizer = optimizer
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
-                group.setdefault("initial_lr", group["lr"])
+                group.setdefault("initial_lr", float(group["lr"]))
             elif "initial_lr" not in group:
                 hint = "last_epoch=-1 starts a schedule; to continue one, load the optimizer's state first"
                 raise ConfigError(f"{type(self).__name__}: group {i}", got="no 'initial_lr'", needed="it", hint=hint)
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
-        self.step()
+        if last_epoch == -1:
+            self.step()
+        else:  # the optimizer's state brought the rates with it
+            self.last_epoch += 1
+            self._last_lr = self._rates()
 
     def rate(self, base: float, epoch: int) -> float:
         """The rate in ``epoch`` of a group that began with ``base``."""
@@ -49,18 +56,32 @@ class LRScheduler:
     def get_lr(self) -> list[float]:
         """The rates for ``last_epoch``; use ``get_last_lr`` to read what is set."""
         rates = []
-        for base, group in zip(self.base_lrs, self.optimizer.param_groups, strict=True):
-            new, now = self.rate(base, self.last_epoch), float(group["lr"])
+        for base, now in zip(self.base_lrs, self._rates(), strict=True):
+            new = self.rate(base, self.last_epoch)
             before = self.rate(base, self.last_epoch - 1) if self.last_epoch > 0 else base
             rates.append(new if now == before or before == 0 else now * (new / before))
         return rates
 
     def step(self) -> None:
-        """Go to the next epoch."""
+        """Go to the next epoch.
+
+        Raises: StagingError inside ``slalom.compile``, where it would run while recording only.
+        """
+        if current() is not None:
+            raise StagingError(
+                f"{type(self).__name__}.step() while staging, at {user_line()}",
+                hint="call it after the compiled function, which sees the new rate",
+            )
         self.last_epoch += 1
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = rate
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._last_lr = self._rates()
+
+    def _rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_last_lr(self) -> list[float]:
         """The rates that the last ``step()`` set, one a group."""
@@ -106,13 +127,14 @@ class LambdaLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         groups = len(getattr(optimizer, "param_groups", ()))
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
+        given = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
+        if not isinstance(given, (list, tuple)) or len(given) != groups or not all(map(callable, given)):
             raise ConfigError("LambdaLR: lr_lambda", got=lr_lambda, needed=f"a function, or a list of {groups}")
+        self.lr_lambdas = list(given)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        return [base * float(f(self.last_epoch)) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
 class ExponentialLR(LRScheduler):
@@ -173,7 +195,7 @@ class CosineAnnealingLR(LRScheduler):
     Note: as in PyTorch it goes on periodically; ``schedules.cosine`` stays at its end.
     """
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:  # noqa: N803
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         if not T_max > 0:
             raise ConfigError("CosineAnnealingLR: T_max", got=T_max, needed="a number above 0")
         self.T_max, self.eta_min = T_max, eta_min

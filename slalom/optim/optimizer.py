@@ -187,9 +187,10 @@ class Optimizer:
         """Forget the gradients, or fill them with zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                held = p.grad
-                if held is not None:
-                    p.grad = None if set_to_none else held._zeros()
+                if set_to_none:
+                    p.grad = None  # unread: a record must not depend on whether there was one
+                elif p.grad is not None:
+                    p.grad = p._zeros()
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters, with options of their own where the defaults do not suit.

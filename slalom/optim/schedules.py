@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from numbers import Real
 from typing import Any, Concatenate, Final, ParamSpec
 
 from slalom.core.tensor import Tensor
@@ -40,28 +41,38 @@ class Schedule:
         return f"{self.rule}({', '.join(f'{name}={value!r}' for name, value in self.options)})"
 
 
-def _schedule(rule: Callable[Concatenate[Time, P], Any]) -> Callable[P, Schedule]:
+Bound = tuple[str, Callable[[float], bool]]
+_FINITE: Final[Bound] = ("a finite number", lambda n: True)
+_AT_LEAST_0: Final[Bound] = ("a finite number of at least 0", lambda n: n >= 0)
+_ABOVE_0: Final[Bound] = ("a finite number above 0", lambda n: n > 0)
+
+
+def _schedule(**bounds: Bound) -> Callable[[Callable[Concatenate[Time, P], Any]], Callable[P, Schedule]]:
     """Make of a pure function of (t, numbers) a function of the numbers that returns the function of t."""
-    _RULES[rule.__name__] = rule
-    signature = inspect.signature(rule)
-    numbers = signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=Schedule)
 
-    @wraps(rule)
-    def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        given = numbers.bind(*args, **kwargs)
-        given.apply_defaults()
-        for name, value in given.arguments.items():
-            lowest = _LOWEST.get(name, -math.inf)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < math.inf:
-                needed = "a finite number" + (f" of at least {lowest:g}" if lowest > -math.inf else "")
-                raise ConfigError(f"{rule.__name__}: {name}", got=value, needed=needed)
-        return Schedule(rule.__name__, tuple(given.arguments.items()))
+    def decorate(rule: Callable[Concatenate[Time, P], Any]) -> Callable[P, Schedule]:
+        _RULES[rule.__name__] = rule
+        signature = inspect.signature(rule)
+        numbers = signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=Schedule)
 
-    make.__signature__ = numbers  # type: ignore[attr-defined]
-    return make
+        @wraps(rule)
+        def make(*args: P.args, **kwargs: P.kwargs) -> Schedule:
+            given = numbers.bind(*args, **kwargs)
+            given.apply_defaults()
+            for name, value in given.arguments.items():
+                needed, holds = bounds.get(name, _FINITE)
+                number = isinstance(value, Real) and not isinstance(value, bool)
+                if not number or not math.isfinite(value) or not holds(value):
+                    raise ConfigError(f"{rule.__name__}: {name}", got=value, needed=needed)
+            if given.arguments.get("warmup", 0) >= given.arguments.get("steps", math.inf):
+                got = f"{given.arguments['warmup']}, with {given.arguments['steps']} steps"
+                raise ConfigError(f"{rule.__name__}: warmup", got=got, needed="fewer steps than all")
+            return Schedule(rule.__name__, tuple(given.arguments.items()))
 
+        make.__signature__ = numbers  # type: ignore[attr-defined]
+        return make
 
-_LOWEST: Final = {"steps": 1, "every": 1, "base": 0, "start": 0, "end": 0, "warmup": 0, "scale": 0}
+    return decorate
 
 
 # --- numbers and tensors alike ------------------------------------------------------------------------------------
@@ -82,13 +93,13 @@ def _floor(x: Any) -> Any:
 
 
 # --- the schedules ------------------------------------------------------------------------------------------------
-@_schedule
+@_schedule(steps=_ABOVE_0, start=_AT_LEAST_0, end=_AT_LEAST_0)
 def linear(t: Time, steps: float, start: float = 1.0, end: float = 0.0) -> Any:
     """A straight line from ``start`` to ``end``.
 
     η(t) = (1 − t/K)·start + (t/K)·end for t ≤ K = ``steps``, then ``end``
 
-    Raises: ConfigError for numbers below 0, or fewer than one step; so do the other schedules.
+    Raises: ConfigError for negative numbers and for 0 steps; so do the other schedules.
 
     >>> f"{linear(steps=10, start=0.1, end=0.01)(5):.3f}"
     '0.055'
@@ -97,7 +108,7 @@ def linear(t: Time, steps: float, start: float = 1.0, end: float = 0.0) -> Any:
     return (1 - part) * start + part * end
 
 
-@_schedule
+@_schedule(steps=_ABOVE_0, start=_AT_LEAST_0)
 def power(t: Time, steps: float, exponent: float = -0.5, start: float = 1.0) -> Any:
     """A power of time.
 
@@ -111,7 +122,7 @@ def power(t: Time, steps: float, exponent: float = -0.5, start: float = 1.0) -> 
     return start * (1 + t / steps) ** exponent
 
 
-@_schedule
+@_schedule(steps=_ABOVE_0, base=_AT_LEAST_0, start=_AT_LEAST_0)
 def exponential(t: Time, base: float, steps: float = 1, start: float = 1.0) -> Any:
     """Multiplied by the same number every so many steps, smoothly.
 
@@ -125,7 +136,7 @@ def exponential(t: Time, base: float, steps: float = 1, start: float = 1.0) -> A
     return start * base ** (t / steps)
 
 
-@_schedule
+@_schedule(every=_ABOVE_0, base=_AT_LEAST_0, start=_AT_LEAST_0)
 def staircase(t: Time, every: float, base: float = 0.1, start: float = 1.0) -> Any:
     """Multiplied by the same number at once every so many steps.
 
@@ -137,25 +148,26 @@ def staircase(t: Time, every: float, base: float = 0.1, start: float = 1.0) -> A
     return start * base ** _floor(t / every)
 
 
-@_schedule
+@_schedule(steps=_ABOVE_0, warmup=_AT_LEAST_0, start=_AT_LEAST_0, end=_AT_LEAST_0)
 def cosine(t: Time, steps: float, warmup: float = 0, start: float = 1.0, end: float = 0.0) -> Any:
     """A straight rise to ``start``, then half a cosine down to ``end``.
 
     η(t) = start·t/W for t < W = ``warmup``
     η(t) = end + (start − end)·(1 + cos π(t − W)/(K − W))/2 for W ≤ t ≤ K = ``steps``, then ``end``
 
+    Raises: ConfigError for a warm-up that leaves no step for the cosine.
     Source: Loshchilov, Hutter (2017), "SGDR: stochastic gradient descent with warm restarts", eq. 5, without restarts.
     Note: the rate of step t = 0 is 0 where there is a warm-up; ``steps`` counts the warm-up too.
 
     >>> [round(cosine(steps=110, warmup=10)(t), 3) for t in (0, 5, 10, 60, 110, 200)]
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
-    part = _larger(_smaller(t, steps) - warmup, 0) / max(steps - warmup, 1e-300)
+    part = _larger(_smaller(t, steps) - warmup, 0) / (steps - warmup)
     rise = _smaller(t / warmup, 1.0) if warmup else 1.0
     return rise * (end + (start - end) * (1 + _cos(math.pi * part)) / 2)
 
 
-@_schedule
+@_schedule(warmup=_ABOVE_0, scale=_AT_LEAST_0)
 def inverse_sqrt(t: Time, warmup: float, scale: float = 1.0) -> Any:
     """A straight rise for ``warmup`` steps, then falling with the root of time: the Transformer's schedule.
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from slalom.tabular.extras import load_extra
 from slalom.tabular.preparation import Boolean, Datetime, Embedded, OneHot, Preparation, find_levels
-from slalom.tabular.table import FloatArray, IntArray, Table
+from slalom.tabular.table import BoolArray, FloatArray, IntArray, Table
 from slalom.tabular.target import ClassTarget, Target
 
 __all__ = ["Baseline", "run_baselines"]
 
 _ITERATIONS = 1000
 _BINS = 255  # levels of a categorical column that scikit-learn's histogram trees can take
-_EARLY_STOPPING_ROWS = 10_000  # above, scikit-learn's trees set a tenth of the rows aside, some of each class
+_LEAST_CLASS_ROWS = 5  # with fewer, boosted trees diverge, or can't set some of them aside; they get their frequency
 
 
 @final
@@ -44,12 +44,12 @@ def run_baselines(
 
     The constant is the class frequencies or the mean; the linear model takes the network's own inputs, one-hot, with
     scikit-learn's default L2 penalty; the trees take raw numbers, NaN for missing, and categories as categories, with
-    scikit-learn's defaults.
+    scikit-learn's defaults, and give classes of fewer than 5 rows their frequency.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    y = target.encode(table, train)
+    problem = _Problem(table, preparation, target, train, test, target.encode(table, train), seed)
     fits = {
         "constant": _constant,
         "logistic" if isinstance(target, ClassTarget) else "linear": _linear,
@@ -60,25 +60,37 @@ def run_baselines(
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            prediction = fit(table, preparation, target, train, test, y, seed)
+            prediction = fit(problem)
         notes = tuple(dict.fromkeys(str(warning.message).partition("\n")[0] for warning in caught))
         baselines.append(Baseline(name, prediction, time.perf_counter() - start, notes))
     return baselines
 
 
-def _constant(
-    table: Table, preparation: Preparation, target: Target, train: IntArray, test: IntArray, y: NDArray[Any], seed: int
-) -> FloatArray:
+@final
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What every baseline is given; y is the target of the training rows."""
+
+    table: Table
+    preparation: Preparation
+    target: Target
+    train: IntArray
+    test: IntArray
+    y: NDArray[Any]
+    seed: int
+
+
+def _constant(problem: _Problem) -> FloatArray:
+    target, y, n = problem.target, problem.y, len(problem.test)
     if isinstance(target, ClassTarget):
-        return np.tile(np.bincount(y, minlength=len(target.classes)) / len(y), (len(test), 1))
-    return np.full(len(test), y.mean())
+        return np.tile(np.bincount(y, minlength=len(target.classes)) / len(y), (n, 1))
+    return np.full(n, y.mean())
 
 
-def _linear(
-    table: Table, preparation: Preparation, target: Target, train: IntArray, test: IntArray, y: NDArray[Any], seed: int
-) -> FloatArray:
+def _linear(problem: _Problem) -> FloatArray:
     linear_model = load_extra("sklearn.linear_model", "cli", "the linear baseline")
-    x, x_test = _one_hot(preparation, table, train, test)
+    target, y = problem.target, problem.y
+    x, x_test = _one_hot(problem)
     if isinstance(target, ClassTarget):
         model = linear_model.LogisticRegression(max_iter=_ITERATIONS).fit(x, y)
         return _all_classes(model.predict_proba(x_test), model.classes_, target)
@@ -86,19 +98,22 @@ def _linear(
     return target.restore(model.predict(x_test))
 
 
-def _boosted(
-    table: Table, preparation: Preparation, target: Target, train: IntArray, test: IntArray, y: NDArray[Any], seed: int
-) -> FloatArray:
+def _boosted(problem: _Problem) -> FloatArray:
     ensemble = load_extra("sklearn.ensemble", "cli", "the baseline of boosted trees")
-    x, is_category = _raw(preparation, table, train)
-    options = {"random_state": seed, "categorical_features": is_category}
+    target, y = problem.target, problem.y
+    x, is_category = _raw(problem)
+    options = {"random_state": problem.seed, "categorical_features": is_category}
     if isinstance(target, ClassTarget):
-        is_shareable = np.bincount(y).min(initial=2, where=np.bincount(y) > 0) > 1
-        options["early_stopping"] = bool(len(y) > _EARLY_STOPPING_ROWS and is_shareable)
-        model = ensemble.HistGradientBoostingClassifier(**options).fit(x[train], y)
-        return _all_classes(model.predict_proba(x[test]), model.classes_, target)
-    model = ensemble.HistGradientBoostingRegressor(**options).fit(x[train], y)
-    return np.asarray(model.predict(x[test]), dtype=np.float64)
+        shares = np.bincount(y, minlength=len(target.classes)) / len(y)
+        rare = (shares > 0) & (shares * len(y) < _LEAST_CLASS_ROWS)
+        if np.count_nonzero(shares[~rare]) < 2:
+            rare[:] = False
+        kept = ~rare[y]
+        model = ensemble.HistGradientBoostingClassifier(**options).fit(x[problem.train][kept], y[kept])
+        common = _all_classes(model.predict_proba(x[problem.test]), model.classes_, target)
+        return np.where(rare, shares, common * (1 - shares[rare].sum()))
+    model = ensemble.HistGradientBoostingRegressor(**options).fit(x[problem.train], y)
+    return np.asarray(model.predict(x[problem.test]), dtype=np.float64)
 
 
 def _all_classes(probabilities: FloatArray, codes: IntArray, target: ClassTarget) -> FloatArray:
@@ -108,11 +123,11 @@ def _all_classes(probabilities: FloatArray, codes: IntArray, target: ClassTarget
     return full
 
 
-def _one_hot(preparation: Preparation, table: Table, train: IntArray, test: IntArray) -> tuple[Any, Any]:
-    """The network's inputs with its codes as one-hot columns: sparse, since there may be thousands."""
-    parts = [preparation.transform(table, rows) for rows in (train, test)]
+def _one_hot(problem: _Problem) -> tuple[Any, Any]:
+    """The network's inputs, of training and test rows, with its codes one-hot: sparse, for there may be thousands."""
+    parts = [problem.preparation.transform(problem.table, rows) for rows in (problem.train, problem.test)]
     numbers = [part.numbers.astype(np.float64) for part in parts]
-    if not preparation.cardinalities:
+    if not problem.preparation.cardinalities:
         return numbers[0], numbers[1]
     sparse = load_extra("scipy.sparse", "cli", "the linear baseline")
     preprocessing = load_extra("sklearn.preprocessing", "cli", "the linear baseline")
@@ -124,25 +139,26 @@ def _one_hot(preparation: Preparation, table: Table, train: IntArray, test: IntA
     return x, x_test
 
 
-def _raw(preparation: Preparation, table: Table, train: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _raw(problem: _Problem) -> tuple[FloatArray, BoolArray]:
     """All rows as trees take them, NaN where missing, and which columns are categories."""
     columns: list[FloatArray] = []
     is_category: list[bool] = []
-    for feature in preparation.features:
-        column = table[feature.name]
-        is_category.append(isinstance(feature, OneHot | Embedded))
+    for feature in problem.preparation.features:
+        column = problem.table[feature.name]
         if isinstance(feature, OneHot | Embedded):
             codes = find_levels(column.words, feature.levels)
-            common = np.argsort(-np.bincount(codes[train], minlength=len(feature.levels) + 1)[1:], kind="stable")
-            raw = np.full(len(feature.levels) + 1, np.nan)
-            raw[1 + common[:_BINS]] = np.arange(len(common[:_BINS]))
-            columns.append(raw[codes])
+            counts = np.bincount(codes[problem.train], minlength=len(feature.levels) + 1)
+            commonest = 1 + np.argsort(-counts[1:], kind="stable")[:_BINS]
+            raw = np.full(len(counts), np.nan)
+            raw[commonest] = np.arange(len(commonest))
+            found = [raw[codes]]
         elif isinstance(feature, Boolean):
-            columns.append(column.booleans())
+            found = [column.booleans()]
         elif isinstance(feature, Datetime):
             waves = feature.numbers(column)[:, len(feature.labels()) - 2 * len(feature.periods) :]
-            columns += [column.times(), *waves.T]
-            is_category += [False] * waves.shape[1]
+            found = [column.times(), *waves.T]
         else:
-            columns.append(column.numbers())
-    return np.stack(columns, axis=1), np.array(is_category)
+            found = [column.numbers()]
+        columns += found
+        is_category += [isinstance(feature, OneHot | Embedded)] * len(found)
+    return np.stack(columns, axis=1), np.array(is_category, dtype=np.bool_)

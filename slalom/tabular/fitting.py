@@ -161,7 +161,7 @@ def _network(preparation: Preparation, goal: Target, table: Table, split: Split)
     )
     network = TabularNetwork(sizes)
     if isinstance(goal, ClassTarget):
-        nn.init.output_bias_(network.head, Tensor(goal.encode(table, split.train)))
+        nn.init.output_bias_(network.head, Tensor(goal.encode(table, split.train)), "multiclass")
     return network
 
 

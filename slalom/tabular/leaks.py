@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from slalom.tabular.schema import Schema
-from slalom.tabular.table import Column, FloatArray, IntArray, Table, quantity, shorten
+from slalom.tabular.table import BoolArray, Column, FloatArray, IntArray, Table, quantity, shorten
 from slalom.tabular.target import ClassTarget, Target
 
 __all__ = ["find_leaks"]
@@ -25,8 +25,8 @@ def find_leaks(table: Table, schema: Schema, target: Target, rows: IntArray) -> 
     """A sentence for each used column that alone determines the target in the given rows.
 
     Classes: the column's value (or its interval, for ordered values, or its being missing) gives the class of all but
-    one row in a thousand. Numbers: the target is a monotone function of the column (rank correlation ≥ 0.999), or its
-    mean over the rows that share a value explains 99.9 % of its variance, each row left out of its own mean.
+    one row in a thousand, of the rows that share a value. Numbers: the target is a monotone function of the column
+    (rank correlation ≥ 0.999), or its mean over the rows with the same value explains 99.9 % of its variance.
     """
     sentences = []
     for used in schema.used:
@@ -44,15 +44,18 @@ def find_leaks(table: Table, schema: Schema, target: Target, rows: IntArray) -> 
 
 def _class_fact(column: Column, rows: IntArray, y: IntArray) -> str | None:
     """In how many rows the column gives the class, if it determines it."""
-    by_constant = len(y) - int(np.bincount(y).max())
-    allowed = min(_WRONG * len(y), _WRONG_OF_CONSTANT * by_constant)
-    if by_constant < _LEAST_EVIDENCE or len(y) < _LEAST_ROWS:
-        return None
     value = _ranks(column, rows)
-    wrong = [_wrong_by_value(value, y), _wrong_by_value((value >= 0).astype(np.int64), y)]
+    shared = _is_shared(value)
+    ways = [(_wrong_by_value(value[shared], y[shared]), y[shared])] if 2 * shared.sum() >= len(y) else []
+    ways.append((_wrong_by_value((value >= 0).astype(np.int64), y), y))
     if column.type != "text":
-        wrong.append(_wrong_by_interval(value, y))
-    return f"it gives {len(y) - min(wrong):,} of {quantity(len(y), 'row')}" if min(wrong) <= allowed else None
+        ways.append((_wrong_by_interval(value, y), y))
+    for wrong, y in ways:
+        by_constant = len(y) - int(np.bincount(y).max())
+        is_evident = by_constant >= _LEAST_EVIDENCE and len(y) >= _LEAST_ROWS
+        if is_evident and wrong <= min(_WRONG * len(y), _WRONG_OF_CONSTANT * by_constant):
+            return f"it gives {len(y) - wrong:,} of {quantity(len(y), 'row')}"
+    return None
 
 
 def _ranks(column: Column, rows: IntArray) -> IntArray:
@@ -65,6 +68,11 @@ def _ranks(column: Column, rows: IntArray) -> IntArray:
     return ranks
 
 
+def _is_shared(value: IntArray) -> BoolArray:
+    """Whether another row has the same value."""
+    return np.bincount(value + 1)[value + 1] > 1
+
+
 def _class_counts(value: IntArray, y: IntArray) -> IntArray:
     """Rows of each class (columns) for each distinct value (rows), in the order of the values."""
     place = np.unique(value, return_inverse=True)[1]
@@ -73,15 +81,9 @@ def _class_counts(value: IntArray, y: IntArray) -> IntArray:
 
 
 def _wrong_by_value(value: IntArray, y: IntArray) -> int:
-    """Rows that the commonest class of the *other* rows with their value gets wrong.
-
-    A row alone with its value counts as wrong unless it is of the commonest class of all.
-    """
+    """Rows outside the commonest class of their value."""
     counts = _class_counts(value, y)
-    common = int(np.bincount(y).argmax())
-    alone = counts.sum(axis=1) == 1
-    shared = counts[~alone]
-    return int((shared.sum(axis=1) - shared.max(axis=1, initial=0)).sum() + alone.sum() - counts[alone, common].sum())
+    return int((counts.sum(axis=1) - counts.max(axis=1)).sum())
 
 
 def _wrong_by_interval(value: IntArray, y: IntArray) -> int:
@@ -89,7 +91,7 @@ def _wrong_by_interval(value: IntArray, y: IntArray) -> int:
     counts = _class_counts(value, y)
     changes = int(np.count_nonzero(np.diff(counts.argmax(axis=1))))
     classes = int(np.count_nonzero(counts.sum(axis=0)))
-    return int((counts.sum(axis=1) - counts.max(axis=1)).sum()) + max(0, changes - (classes - 1))
+    return _wrong_by_value(value, y) + max(0, changes - (classes - 1))
 
 
 def _number_fact(column: Column, rows: IntArray, y: FloatArray) -> str | None:
@@ -99,7 +101,8 @@ def _number_fact(column: Column, rows: IntArray, y: FloatArray) -> str | None:
     if filled.sum() < max(_LEAST_ROWS, len(y) / 2):
         return None
     value, y = value[filled], y[filled]
-    if _r2_by_value(value, y) >= _DETERMINED:
+    shared = _is_shared(value)
+    if 2 * shared.sum() >= len(y) and _r2_by_value(value[shared], y[shared]) >= _DETERMINED:
         return "rows of one value have one target"
     if column.type != "text" and abs(_correlation(_mean_ranks(value), _mean_ranks(y))) >= _DETERMINED:
         return "they rise and fall together"
@@ -107,13 +110,11 @@ def _number_fact(column: Column, rows: IntArray, y: FloatArray) -> str | None:
 
 
 def _r2_by_value(value: IntArray, y: FloatArray) -> float:
-    """The share of y's variance explained by the mean of the other rows with the same value."""
+    """The share of y's variance explained by the mean of the rows with the same value."""
     place, size = np.unique(value, return_inverse=True, return_counts=True)[1:]
     residual = y - (np.bincount(place, weights=y) / size)[place]
-    n = size[place]
-    left_out = np.where(n > 1, residual * n / np.maximum(n - 1, 1), y - y.mean())
     total = float(np.sum((y - y.mean()) ** 2))
-    return 1 - float(np.sum(left_out**2)) / total if total > 0 else 0.0
+    return 1 - float(np.sum(residual**2)) / total if total > 0 else 0.0
 
 
 def _mean_ranks(values: IntArray | FloatArray) -> FloatArray:

@@ -40,7 +40,7 @@ __all__ = ["FEW_LEVELS", "Feature", "LeftOut", "Preparation", "Prepared", "find_
 FEW_LEVELS = 9
 """Most levels of a categorical column that become one-hot numbers; with more, they become codes of an embedding."""
 
-MOST_LEVELS = 4096
+MOST_LEVELS = 16_384
 """Most levels that get a code of their own; rarer ones share code 0 with missing and unseen ones."""
 
 _DAY = 86400.0
@@ -443,7 +443,7 @@ def _scaled(values: FloatArray, center: float, scale: float, indicator: bool) ->
     parts = []
     if scale > 0:
         z = np.where(missing, 0.0, (values - center) * scale)
-        parts.append(z / np.hypot(1, z / 3))  # hypot, because a square of a large z would overflow
+        parts.append(z / np.sqrt(1 + (z / 3) ** 2))
     if indicator:
         parts.append(missing.astype(np.float64))
     return np.stack(parts, axis=1) if parts else np.empty((len(values), 0))
@@ -458,8 +458,9 @@ def _recurs(times: FloatArray, period: str) -> bool:
 def find_levels(words: Words, levels: tuple[str, ...]) -> IntArray:
     """Each cell's place in the levels, counted from 1; 0 where it is missing or not among them.
 
-    A word that is not found as it is spelled is looked for as a number or truth value: "1.0", "01" and "1" are one
-    level, unless both spellings are levels, since a file and a dataframe of the same data spell them differently.
+    A word that is not found as it is spelled is looked for by its meaning as a number or truth value: "1.0", "01", "1"
+    and "True" are one level unless they are levels of their own, for a file and a dataframe of the same data may spell
+    them differently.
     """
     exact = {level: place for place, level in enumerate(levels, 1)}
     loose: dict[float | str, int] = {}
@@ -470,7 +471,8 @@ def find_levels(words: Words, levels: tuple[str, ...]) -> IntArray:
 
 
 def _meaning(word: str) -> float | str:
-    number = parse_number(word)
-    if number is not None:
-        return number
-    return word.casefold() if parse_boolean(word) is not None else word
+    for parse in (parse_number, parse_boolean):
+        value = parse(word)
+        if value is not None:
+            return value
+    return word

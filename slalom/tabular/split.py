@@ -92,7 +92,7 @@ def _share(order: IntArray, fraction: float, sizes: IntArray, label: IntArray, o
     members = [order[label[order] == value] for value in np.unique(label[order])]
     quotas = _whole_quotas(np.array([sizes[units].sum() for units in members]) * fraction)
     taken = [units[_near(sizes[units], quota)] for units, quota in zip(members, quotas.tolist(), strict=True)]
-    if not any(len(units) for units in taken):  # each unit is far larger than its quota, or its label's only one
+    if not any(len(units) for units in taken):  # each unit is larger than its quota, or its label's only one
         return order[[sizes[order].argmin()]]
     while sum(map(len, taken)) > len(order) - others:
         longest = max(range(len(taken)), key=lambda place: len(taken[place]))
@@ -103,7 +103,7 @@ def _share(order: IntArray, fraction: float, sizes: IntArray, label: IntArray, o
 def _whole_quotas(quotas: FloatArray) -> IntArray:
     """Largest remainders: whole numbers that sum to the rounded sum of the quotas."""
     whole = np.floor(quotas).astype(np.int64)
-    short = max(1, round(float(quotas.sum()))) - int(whole.sum())
+    short = round(float(quotas.sum())) - int(whole.sum())
     whole[np.argsort(whole - quotas, kind="stable")[:short]] += 1
     return whole
 

@@ -21,11 +21,11 @@ _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 class History:
     """What was measured after each epoch: ``history[-1]["val_loss"]`` is a number, ``history["loss"]`` a list.
 
-    Each row has ``epoch`` (from 0), ``step`` (how many updates were made so far), ``seconds`` (of this epoch), ``lr``,
+    Each row has ``epoch`` (from 1), ``step`` (how many updates were made so far), ``seconds`` (of this epoch), ``lr``,
     ``loss`` and the metrics, and with a validation set the same names with ``val_`` before them. ``interrupted``: the
     last fit was ended by Ctrl-C. ``stopped``: in words, why the last fit ended before its last epoch, else None.
 
-    >>> history = History([{"epoch": 0, "loss": 0.5}, {"epoch": 1, "loss": 0.25}])
+    >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     >>> len(history), history[-1]["loss"], history["loss"]
     (2, 0.25, [0.5, 0.25])
     """

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from slalom.core.functional.arithmetic import where
 from slalom.core.ops import pointwise, reductions
 from slalom.core.random import Generator, rand
 from slalom.core.shape import axis_index
@@ -37,7 +36,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
     Note: the slope is fixed; ``prelu`` learns it.
     """
-    return _placed(input, where(input > 0, input, input * negative_slope), inplace)
+    return _placed(input, input.where(input > 0, input * negative_slope), inplace)
 
 
 @method
@@ -58,7 +57,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         slope = weight.reshape((channels,) + (1,) * (input.ndim - 2))
     elif weight.ndim > input.ndim:
         slope = weight.reshape(())
-    return where(input > 0, input, input * slope)
+    return input.where(input > 0, input * slope)
 
 
 # --- smooth activations -------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     """
     scaled = input if beta == 1 else input * beta
     soft = apply(pointwise.SOFTPLUS, scaled)
-    return where(scaled > threshold, input, soft if beta == 1 else soft / beta)
+    return input.where(scaled > threshold, soft if beta == 1 else soft / beta)
 
 
 # --- softmax ------------------------------------------------------------------------------------------------------
@@ -111,6 +110,12 @@ def _shifted(name: str, input: Any, dim: int | None, dtype: Any) -> tuple[Tensor
 
 def _total(x: Tensor, axis: int) -> Tensor:
     return apply(reductions.SUM, x, axes=(axis,) if x.ndim else (), keepdims=True)
+
+
+def log_total_of(input: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """x less its maximum, and the logarithm of the sum of its exponentials: their difference is ln softmax(x)."""
+    shifted, axis = _shifted("log_softmax", input, axis, None)
+    return shifted, apply(pointwise.LOG, _total(apply(pointwise.EXP, shifted), axis))
 
 
 @method
@@ -149,6 +154,6 @@ def dropout(
     if not training or p == 0:
         return input
     if p == 1:
-        return _placed(input, where(Tensor._of(np.zeros((), bool)), input, 0.0), inplace)
+        return _placed(input, input.where(Tensor._of(np.zeros((), bool)), 0.0), inplace)
     kept = rand(input.shape, generator=generator, dtype=np.float32) >= p
-    return _placed(input, where(kept, input * (1 / (1 - p)), 0.0), inplace)
+    return _placed(input, (input * (1 / (1 - p))).where(kept, 0.0), inplace)

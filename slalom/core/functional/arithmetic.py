@@ -2,160 +2,167 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
-from slalom.core.dtype import bool_, get_default_dtype, promote
-from slalom.core.ops import TABLE, pointwise, reductions
-from slalom.core.primitive import Primitive
-from slalom.core.tensor import _OPERANDS, Tensor, apply, as_tensor, binary, method
-from slalom.errors import DTypeError, ShapeError
+import numpy as np
 
-_NEEDS_FLOAT = "exp expm1 log log1p sqrt tanh sigmoid softplus erf sin cos".split()
-_KEEPS_DTYPE = "neg abs sign floor relu".split()
+from slalom.core.dtype import bool_, get_default_dtype, promote, promote_number
+from slalom.core.ops import pointwise, reductions, structural
+from slalom.core.primitive import Primitive
+from slalom.core.tensor import _OPERANDS, Tensor, _operator, apply, as_tensor, binary, check_operands, method, operands
+from slalom.errors import ConfigError, DTypeError, ShapeError
+
 __all__ = [
-    *_NEEDS_FLOAT, *_KEEPS_DTYPE, "absolute", "add", "bmm", "ceil", "clamp", "clip", "cosh", "div", "divide", "dot", "eq",
-    "exp2", "floor_divide", "frac", "ge", "gt", "isfinite", "isinf", "isnan", "le", "lerp", "log10", "log2", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "matmul", "maximum", "minimum", "mm", "mul",
-    "multiply", "nan_to_num", "ne", "negative", "pow", "reciprocal", "remainder", "round", "rsqrt", "sinh", "square",
-    "sub", "subtract", "tan", "true_divide", "trunc", "where",
+    "abs", "absolute", "add", "bmm", "ceil", "clamp", "clip", "cos", "cosh", "div", "divide", "dot", "eq", "erf", "exp",
+    "exp2", "expm1", "floor", "floor_divide", "frac", "ge", "gt", "isfinite", "isinf", "isnan", "le", "lerp", "log",
+    "log1p", "log2", "log10", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "matmul",
+    "maximum", "minimum", "mm", "mul", "multiply", "nan_to_num", "ne", "neg", "negative", "pow", "reciprocal", "relu",
+    "remainder", "round", "rsqrt", "sigmoid", "sign", "sin", "sinh", "softplus", "sqrt", "square", "sub", "subtract",
+    "tan", "tanh", "true_divide", "trunc", "where",
 ]  # fmt: skip
 
 
-# --- unary functions, one a primitive -----------------------------------------------------------------------------
+# --- functions of one argument, one a primitive -------------------------------------------------------------------
 def _unary(prim: Primitive) -> Callable[[Any], Tensor]:
-    only_float = prim.name in _NEEDS_FLOAT or prim.name == "floor"
+    takes = prim.takes
 
     def function(input: Any) -> Tensor:
         x = input if isinstance(input, Tensor) else as_tensor(input)
-        if only_float and x._storage.array.dtype.kind != "f":
-            if prim.name == "floor":
-                return x
+        if x._storage.array.dtype.kind not in takes:
+            if len(takes) > 1:
+                check_operands(prim, (x._storage.array,), {})
             x = x.to(get_default_dtype())
         return apply(prim, x)
 
-    def in_place(self: Tensor) -> Tensor:
-        return self._write(function(self))
-
     function.__name__ = function.__qualname__ = prim.name
     function.__doc__ = f"{prim.doc}, elementwise."
-    in_place.__name__, in_place.__doc__ = f"{prim.name}_", f"{prim.doc}, in place."
-    method(in_place)
     return method(function)
 
 
-for _name in (*_NEEDS_FLOAT, *_KEEPS_DTYPE):
-    globals()[_name] = _unary(TABLE[_name])
+exp, expm1, log, log1p = map(_unary, (pointwise.EXP, pointwise.EXPM1, pointwise.LOG, pointwise.LOG1P))
+sqrt, erf, sin, cos = map(_unary, (pointwise.SQRT, pointwise.ERF, pointwise.SIN, pointwise.COS))
+tanh, sigmoid, softplus = map(_unary, (pointwise.TANH, pointwise.SIGMOID, pointwise.SOFTPLUS))
+neg, abs, sign, relu = map(_unary, (pointwise.NEG, pointwise.ABS, pointwise.SIGN, pointwise.RELU))
+negative, absolute = neg, abs
 
-TABLE_FUNCTIONS: dict[str, Callable[[Any], Tensor]] = {n: globals()[n] for n in (*_NEEDS_FLOAT, *_KEEPS_DTYPE)}
-absolute, negative = TABLE_FUNCTIONS["abs"], TABLE_FUNCTIONS["neg"]
+
+def _floating(input: Any) -> Tensor:
+    x = as_tensor(input)
+    return x if x.dtype.kind == "f" else x.to(get_default_dtype())
+
+
+def _copy(x: Tensor) -> Tensor:
+    """The same value as a result of its own: what rounding gives for integers."""
+    return apply(structural.ALIAS, x)
 
 
 # --- binary arithmetic --------------------------------------------------------------------------------------------
 def _scaled(other: Any, alpha: float) -> Any:
-    return other if alpha == 1 else other * alpha
+    return other if alpha == 1 else as_tensor(other) * alpha
 
 
 @method
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """input + alpha · other."""
-    return binary(pointwise.ADD, as_tensor(input), _scaled(other, alpha))
+    return binary(pointwise.ADD, input, _scaled(other, alpha))
 
 
 @method
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """input − alpha · other."""
-    return binary(pointwise.SUB, as_tensor(input), _scaled(other, alpha))
+    return binary(pointwise.SUB, input, _scaled(other, alpha))
 
 
 @method
 def mul(input: Any, other: Any) -> Tensor:
     """input · other."""
-    return binary(pointwise.MUL, as_tensor(input), other)
+    return binary(pointwise.MUL, input, other)
 
 
 @method
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """input / other as floats; ``rounding_mode`` "floor" or "trunc" rounds the quotient.
+    """input / other as floats; ``rounding_mode`` "floor" or "trunc" rounds the quotient, and keeps integers.
 
-    Raises: ShapeError for shapes that do not broadcast.
+    Raises: ShapeError for shapes that do not broadcast; ConfigError for another rounding mode.
     """
-    x = as_tensor(input)
     if rounding_mode == "floor":
-        return floor_divide(x, other)
-    kind = promote(((x.dtype, x.ndim), _rank(other))).kind
-    if kind != "f":
-        x = x.to(get_default_dtype())
-    out = binary(pointwise.DIV, x, other)
-    return out if rounding_mode is None else trunc(out)
-
-
-def _rank(other: Any) -> tuple[Any, int]:
-    if isinstance(other, (bool, int, float)):
-        return type(other), -1
-    array = as_tensor(other)
-    return array.dtype, array.ndim
+        return floor_divide(input, other)
+    x, y = operands(input, other)
+    if rounding_mode is None:
+        if x.dtype.kind != "f" and y.dtype.kind != "f":
+            x = x.to(get_default_dtype())
+        return binary(pointwise.DIV, x, y)
+    if rounding_mode != "trunc":
+        raise ConfigError("div: rounding_mode", got=repr(rounding_mode), needed="None, 'floor' or 'trunc'")
+    if x.dtype.kind != "f" and y.dtype.kind != "f":
+        return floor_divide(abs(x), abs(y)) * sign(x) * sign(y)
+    return trunc(binary(pointwise.DIV, x, y))
 
 
 @method
 def floor_divide(input: Any, other: Any) -> Tensor:
-    """⌊input / other⌋; integers stay integers."""
-    x = as_tensor(input)
-    dtype = promote(((x.dtype, x.ndim), _rank(other)))
-    if dtype.kind == "f":
-        return apply(pointwise.FLOOR, div(x, other))
-    # Exact for |x| < 2⁵³: the remainder is removed before dividing.
-    rest = binary(pointwise.MOD, x, other)
-    return div((x - rest).to("float64"), as_tensor(other, x).to("float64")).to(dtype)
+    """⌊input / other⌋; integers stay integers.
+
+    Note: an integer divided by 0 gives 0 here and an error in PyTorch.
+    """
+    return binary(pointwise.FLOOR_DIVIDE, input, other)
 
 
 @method
 def remainder(input: Any, other: Any) -> Tensor:
     """input − other·⌊input/other⌋: the sign is that of ``other``, as in Python."""
-    return binary(pointwise.MOD, as_tensor(input), other)
+    return binary(pointwise.MOD, input, other)
 
 
 @method
-def pow(input: Any, exponent: Any) -> Tensor:  # noqa: A001
-    """input ** exponent; small whole exponents are products."""
-    x = as_tensor(input, exponent if isinstance(exponent, Tensor) else None)
-    if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent; small whole exponents are products.
+
+    Raises: DTypeError for an integer to a negative power.
+    """
+    if isinstance(exponent, (bool, int, float)):
+        x = as_tensor(input)
+        input = x = x.to(promote_number(x.dtype, exponent))
         if exponent == 2:
             return apply(pointwise.MUL, x, x)
         if exponent == 1:
-            return x.clone()
+            return _copy(x)
         if exponent == 3:
             return apply(pointwise.MUL, apply(pointwise.MUL, x, x), x)
         if exponent == 0.5:
-            return TABLE_FUNCTIONS["sqrt"](x)
-        if x.dtype.kind != "f" and exponent < 0:
-            raise DTypeError("pow", got=f"{x.dtype.name} to a negative power", needed="a floating dtype")
-    return binary(pointwise.POW, x, exponent)
+            return sqrt(x)
+    return binary(pointwise.POW, input, exponent)
+
+
+multiply, subtract, divide, true_divide = mul, sub, div, div
 
 
 @method
 def maximum(input: Any, other: Any) -> Tensor:
     """The larger of two, elementwise; ties share the gradient; NaN wins."""
-    return binary(pointwise.MAXIMUM, as_tensor(input), other)
+    return binary(pointwise.MAXIMUM, input, other)
 
 
 @method
 def minimum(input: Any, other: Any) -> Tensor:
     """The smaller of two, elementwise; ties share the gradient; NaN wins."""
-    return binary(pointwise.MINIMUM, as_tensor(input), other)
+    return binary(pointwise.MINIMUM, input, other)
 
 
 # --- composites of one argument -----------------------------------------------------------------------------------
 @method
 def reciprocal(input: Any) -> Tensor:
     """1 / x."""
-    return div(1.0, as_tensor(input))
+    return div(1.0, input)
 
 
 @method
 def rsqrt(input: Any) -> Tensor:
     """1 / √x."""
-    return reciprocal(as_tensor(input).sqrt())
+    return reciprocal(sqrt(input))
 
 
 @method
@@ -166,76 +173,87 @@ def square(input: Any) -> Tensor:
 
 @method
 def exp2(input: Any) -> Tensor:
-    """2ˣ."""
-    return (as_tensor(input) * 0.6931471805599453).exp()
+    """2ˣ, exact for whole x."""
+    return pow(2.0, as_tensor(input))
 
 
 @method
 def log2(input: Any) -> Tensor:
     """log₂ x."""
-    return as_tensor(input).log() * 1.4426950408889634
+    return log(input) * 1.4426950408889634
 
 
 @method
 def log10(input: Any) -> Tensor:
     """log₁₀ x."""
-    return as_tensor(input).log() * 0.4342944819032518
+    return log(input) * 0.4342944819032518
 
 
 @method
 def tan(input: Any) -> Tensor:
     """tan x = sin x / cos x."""
-    x = as_tensor(input)
-    return x.sin() / x.cos()
+    return sin(input) / cos(input)
 
 
 @method
 def sinh(input: Any) -> Tensor:
-    """sinh x = (e + e/(e + 1))/2 with e = eˣ − 1, which is exact near 0."""
-    e = as_tensor(input).abs().expm1()
-    return (e + e / (e + 1)) * 0.5 * as_tensor(input).sign()
+    """sinh x = (eˣ − e⁻ˣ)/2, by eˣ − 1, which is exact near 0."""
+    x = _floating(input)
+    return (expm1(x) - expm1(-x)) * 0.5
 
 
 @method
 def cosh(input: Any) -> Tensor:
     """cosh x = (eˣ + e⁻ˣ)/2."""
-    e = as_tensor(input).abs().exp()
-    return (e + 1 / e) * 0.5
+    x = _floating(input)
+    return (exp(x) + exp(-x)) * 0.5
+
+
+# --- rounding -----------------------------------------------------------------------------------------------------
+@method
+def floor(input: Any) -> Tensor:
+    """⌊x⌋, without a derivative."""
+    x = as_tensor(input)
+    return apply(pointwise.FLOOR, x) if x.dtype.kind == "f" else _copy(x)
 
 
 @method
 def ceil(input: Any) -> Tensor:
-    """⌈x⌉."""
+    """⌈x⌉, without a derivative."""
     x = as_tensor(input)
-    return -(-x).floor() if x.dtype.kind == "f" else x
+    return -apply(pointwise.FLOOR, -x) if x.dtype.kind == "f" else _copy(x)
 
 
 @method
 def trunc(input: Any) -> Tensor:
-    """x without its fraction, towards 0."""
+    """x without its fraction, towards 0; without a derivative."""
     x = as_tensor(input)
-    return x.abs().floor() * x.sign() if x.dtype.kind == "f" else x
+    return apply(pointwise.FLOOR, abs(x)) * sign(x) if x.dtype.kind == "f" else _copy(x)
 
 
 @method
 def frac(input: Any) -> Tensor:
     """The fraction x − trunc x."""
-    return as_tensor(input) - trunc(input)
+    x = as_tensor(input)
+    return x - trunc(x)
 
 
 @method
-def round(input: Any, *, decimals: int = 0) -> Tensor:  # noqa: A001
-    """The nearest whole number; halves go to the even one."""
+def round(input: Any, *, decimals: int = 0) -> Tensor:
+    """The nearest whole number (or multiple of 10^−decimals), without a derivative; halves go to the even one."""
     x = as_tensor(input)
     if x.dtype.kind != "f":
-        return x
+        return _copy(x)
     if decimals:
         return round(x * 10.0**decimals) / 10.0**decimals
-    low = x.floor()
-    up = (x - low > 0.5) | ((x - low == 0.5) & (low % 2 != 0))
-    return low + up.to(x.dtype)
+    size = abs(x)
+    low = apply(pointwise.FLOOR, size)
+    rest = size - low
+    up = (rest > 0.5) | ((rest == 0.5) & (low % 2 == 1))
+    return (low + up.to(x.dtype)) * sign(x)
 
 
+# --- NaN and infinity ---------------------------------------------------------------------------------------------
 @method
 def isnan(input: Any) -> Tensor:
     """Whether each value is NaN."""
@@ -247,32 +265,38 @@ def isnan(input: Any) -> Tensor:
 def isinf(input: Any) -> Tensor:
     """Whether each value is +∞ or −∞."""
     x = as_tensor(input)
-    return eq(x.abs(), float("inf")) if x.dtype.kind == "f" else ne(x, x)
+    return eq(abs(x), float("inf")) if x.dtype.kind == "f" else ne(x, x)
 
 
 @method
 def isfinite(input: Any) -> Tensor:
     """Whether each value is neither infinite nor NaN."""
     x = as_tensor(input)
-    return lt(x.abs(), float("inf")) if x.dtype.kind == "f" else eq(x, x)
+    return lt(abs(x), float("inf")) if x.dtype.kind == "f" else eq(x, x)
 
 
 @method
-def nan_to_num(input: Any, nan: float = 0.0) -> Tensor:
-    """NaN replaced by ``nan``."""
+def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN, +∞ and −∞ replaced by numbers; the infinities by the largest and smallest of the dtype if not given."""
     x = as_tensor(input)
-    return masked_fill(x, isnan(x), nan)
+    if x.dtype.kind != "f":
+        return _copy(x)
+    largest = float(np.finfo(x.dtype).max)
+    x = masked_fill(x, isnan(x), nan)
+    x = masked_fill(x, eq(x, float("inf")), largest if posinf is None else posinf)
+    return masked_fill(x, eq(x, -float("inf")), -largest if neginf is None else neginf)
 
 
 # --- clamping, selection, interpolation ---------------------------------------------------------------------------
 @method
-def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     """Values below ``min`` become it, values above ``max`` become it; the gradient passes inside the bounds.
 
-    Note: at the bounds themselves the gradient is 1, as in PyTorch.
+    Raises: ConfigError without any bound. Note: at the bounds themselves the gradient is 1, as in PyTorch.
     """
-    x = as_tensor(input)
-    out = x
+    out = as_tensor(input)
+    if min is None and max is None:
+        raise ConfigError("clamp", got="neither min nor max", needed="at least one of them")
     if min is not None:
         out = where(lt(out, min), min, out)
     if max is not None:
@@ -281,28 +305,22 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
 
 
 clip = clamp
-Tensor.clip = clamp
 
 
-@method
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     """``input`` where the condition holds, else ``other``; operands broadcast and are promoted.
 
     As a method, ``t.where(condition, other)`` keeps t where the condition holds, as in PyTorch.
+    Raises: DTypeError for a condition that is not bool.
     """
     cond = as_tensor(condition)
     if cond.dtype != bool_:
         raise DTypeError("where: condition", got=cond.dtype.name, needed="bool")
-    x = input if isinstance(input, Tensor) else None
-    y = other if isinstance(other, Tensor) else None
-    a = as_tensor(input, y) if x is None else x
-    b = as_tensor(other, x) if y is None else y
-    if x is None and y is None and isinstance(input, (int, float)) and isinstance(other, (int, float)):
-        a, b = as_tensor(input), as_tensor(other)
-    if a.dtype != b.dtype:
-        dtype = promote(((a.dtype, a.ndim), (b.dtype, b.ndim)))
-        a, b = a.to(dtype), b.to(dtype)
-    return apply(pointwise.WHERE, cond, a, b)
+    x, y = operands(input, other)
+    if x.dtype != y.dtype:
+        dtype = promote(((x.dtype, x.ndim), (y.dtype, y.ndim)))
+        x, y = x.to(dtype), y.to(dtype)
+    return apply(pointwise.WHERE, cond, x, y)
 
 
 def _where_method(self: Tensor, condition: Any, other: Any) -> Tensor:
@@ -310,60 +328,65 @@ def _where_method(self: Tensor, condition: Any, other: Any) -> Tensor:
     return where(condition, self, other)
 
 
-Tensor.where = _where_method
-
-
 @method
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """``value`` where the mask holds, else the input."""
-    x = as_tensor(input)
-    return apply(pointwise.WHERE, as_tensor(mask), as_tensor(value, x).to(x.dtype), x)
+    """``value`` where the mask holds, else the input, in the dtype of the input.
+
+    Raises: DTypeError for a mask that is not bool, and for a float to be put into integers.
+    """
+    x, cond = as_tensor(input), as_tensor(mask)
+    if cond.dtype != bool_:
+        raise DTypeError("masked_fill: mask", got=cond.dtype.name, needed="bool")
+    filled = as_tensor(value, x)
+    if promote(((x.dtype, 1), (filled.dtype, 0))) != x.dtype:
+        raise DTypeError("masked_fill: value", got=filled.dtype.name, needed=f"one that fits into {x.dtype.name}")
+    return apply(pointwise.WHERE, cond, filled.to(x.dtype), x)
 
 
 @method
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     """input + weight · (end − input)."""
     x = as_tensor(input)
-    return x + (end - x) * weight
+    return add(x, mul(sub(end, x), weight))
 
 
 # --- comparisons and logic ----------------------------------------------------------------------------------------
 @method
 def eq(input: Any, other: Any) -> Tensor:
     """input = other, elementwise."""
-    return binary(pointwise.EQ, as_tensor(input), other)
+    return binary(pointwise.EQ, input, other)
 
 
 @method
 def ne(input: Any, other: Any) -> Tensor:
     """input ≠ other, elementwise."""
-    return binary(pointwise.NE, as_tensor(input), other)
+    return binary(pointwise.NE, input, other)
 
 
 @method
 def lt(input: Any, other: Any) -> Tensor:
     """input < other, elementwise."""
-    return binary(pointwise.LT, as_tensor(input), other)
+    return binary(pointwise.LT, input, other)
 
 
 @method
 def le(input: Any, other: Any) -> Tensor:
     """input ≤ other, elementwise."""
-    return binary(pointwise.LE, as_tensor(input), other)
+    return binary(pointwise.LE, input, other)
 
 
 @method
 def gt(input: Any, other: Any) -> Tensor:
     """input > other, elementwise."""
-    x = as_tensor(input)
-    return binary(pointwise.LT, as_tensor(other, x), x)
+    x, y = operands(input, other)
+    return binary(pointwise.LT, y, x)
 
 
 @method
 def ge(input: Any, other: Any) -> Tensor:
     """input ≥ other, elementwise."""
-    x = as_tensor(input)
-    return binary(pointwise.LE, as_tensor(other, x), x)
+    x, y = operands(input, other)
+    return binary(pointwise.LE, y, x)
 
 
 def _truth(x: Any) -> Tensor:
@@ -403,21 +426,25 @@ def matmul(input: Any, other: Any) -> Tensor:
     Shapes: (…, M, K) @ (…, K, N) → (…, M, N). Raises: ShapeError naming both shapes and the sizes that clash.
     """
     x, y = as_tensor(input), as_tensor(other)
+    a, b = x.shape, y.shape
+    if not a or not b:
+        raise ShapeError(f"matmul: {a} @ {b}", needed="at least one dimension on each side", hint="use *")
+    rows = b[-2] if len(b) > 1 else b[0]
+    if a[-1] != rows:
+        raise ShapeError(f"matmul: {a} @ {b}: columns of the left ({a[-1]}) must equal rows of the right ({rows})")
     if x.dtype != y.dtype:
         dtype = promote(((x.dtype, 1), (y.dtype, 1)))
         x, y = x.to(dtype), y.to(dtype)
-    if not x.ndim or not y.ndim:
-        raise ShapeError(f"matmul: {x.shape} @ {y.shape}", needed="at least one dimension on each side", hint="use *")
-    if x.ndim == 1 or y.ndim == 1:
-        a = x.reshape((1, *x.shape)) if x.ndim == 1 else x
-        b = y.reshape((*y.shape, 1)) if y.ndim == 1 else y
-        out = matmul(a, b)
-        rows = () if x.ndim == 1 else out.shape[-2:-1]
-        columns = () if y.ndim == 1 else out.shape[-1:]
-        return out.reshape((*out.shape[:-2], *rows, *columns))
-    if x.ndim > 2 and y.ndim == 2:
+    if x.dtype.kind not in reductions.MATMUL.takes:
+        check_operands(reductions.MATMUL, (x._storage.array, y._storage.array), {})
+    if len(a) == 1 or len(b) == 1:
+        left = x.reshape((1, *a)) if len(a) == 1 else x
+        right = y.reshape((*b, 1)) if len(b) == 1 else y
+        out = matmul(left, right)
+        return out.reshape((*out.shape[:-2], *a[-2:-1], *(b[-1:] if len(b) > 1 else ())))
+    if len(a) > 2 and len(b) == 2:
         # One product of all rows, forward and backward, instead of a batch of small ones.
-        return apply(reductions.MATMUL, x.reshape((-1, x.shape[-1])), y).reshape((*x.shape[:-1], y.shape[-1]))
+        return apply(reductions.MATMUL, x.reshape((math.prod(a[:-1]), a[-1])), y).reshape((*a[:-1], b[-1]))
     return apply(reductions.MATMUL, x, y)
 
 
@@ -427,13 +454,14 @@ mm = bmm = matmul
 @method
 def dot(input: Tensor, other: Tensor) -> Tensor:
     """Σᵢ xᵢyᵢ of two vectors."""
-    if input.ndim != 1 or other.ndim != 1:
-        raise ShapeError("dot", got=f"{input.shape} and {other.shape}", needed="two vectors")
-    return matmul(input, other)
+    x, y = as_tensor(input), as_tensor(other)
+    if x.ndim != 1 or y.ndim != 1:
+        raise ShapeError("dot", got=f"{x.shape} and {y.shape}", needed="two vectors")
+    return matmul(x, y)
 
 
 # --- operators and in-place forms ---------------------------------------------------------------------------------
-def _checked(function: Callable[[Any, Any], Tensor], swapped: bool = False) -> Callable[[Tensor, Any], Any]:
+def _checked(function: Callable[..., Tensor], swapped: bool = False) -> Callable[[Tensor, Any], Any]:
     def operator(self: Tensor, other: Any) -> Any:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
@@ -442,31 +470,46 @@ def _checked(function: Callable[[Any, Any], Tensor], swapped: bool = False) -> C
     return operator
 
 
+def _inverted(self: Tensor) -> Tensor:
+    """The other bits; of bools, the opposite."""
+    return apply(pointwise.BITNOT, self)
+
+
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def operator(self: Tensor, *others: Any, **options: Any) -> Tensor:
+    @functools.wraps(function)
+    def run(self: Tensor, *others: Any, **options: Any) -> Tensor:
         return self._write(function(self, *others, **options))
 
-    operator.__name__, operator.__doc__ = f"{function.__name__}_", f"{function.__doc__} In place."
-    return operator
+    run.__name__ = run.__qualname__ = f"{function.__name__}_"
+    run.__doc__ = f"{(function.__doc__ or '').partition(chr(10))[0]} In place."
+    return run
 
 
-for _symbol, _function in (
-    ("truediv", div), ("floordiv", floor_divide), ("pow", pow), ("matmul", matmul),
+_function: Callable[..., Any]
+for _name, _function in (("truediv", div), ("pow", pow), ("matmul", matmul)):
+    setattr(Tensor, f"__{_name}__", _checked(_function))
+    setattr(Tensor, f"__r{_name}__", _checked(_function, swapped=True))
+    setattr(Tensor, f"__i{_name}__", _in_place(_function))
+for _prefix, _function in zip(("", "r", "i"), _operator(pointwise.FLOOR_DIVIDE), strict=True):
+    setattr(Tensor, f"__{_prefix}floordiv__", _function)
+for _name, _prim, _swapped in (
+    ("eq", pointwise.EQ, False), ("ne", pointwise.NE, False), ("lt", pointwise.LT, False), ("le", pointwise.LE, False),
+    ("gt", pointwise.LT, True), ("ge", pointwise.LE, True),
 ):  # fmt: skip
-    setattr(Tensor, f"__{_symbol}__", _checked(_function))
-    setattr(Tensor, f"__r{_symbol}__", _checked(_function, swapped=True))
-    setattr(Tensor, f"__i{_symbol}__", _in_place(_function))
-for _function in (eq, ne, lt, le, gt, ge):
-    setattr(Tensor, f"__{_function.__name__}__", _checked(_function))
-for _function in (add, sub, mul, div, pow, remainder, clamp, masked_fill, lerp, maximum, minimum):
+    setattr(Tensor, f"__{_name}__", _operator(_prim)[_swapped])
+for _name, _function in (
+    ("__neg__", neg), ("__pos__", _copy), ("__abs__", abs), ("__invert__", _inverted),
+    ("absolute", abs), ("negative", neg), ("mm", matmul), ("bmm", matmul),
+    ("multiply", mul), ("subtract", sub), ("divide", div), ("true_divide", div), ("clip", clamp),
+    ("where", _where_method),
+):  # fmt: skip
+    setattr(Tensor, _name, _function)
+for _function in (
+    exp, expm1, log, log1p, sqrt, erf, sin, cos, tanh, sigmoid, softplus, neg, abs, sign, relu, reciprocal, rsqrt,
+    square, floor, ceil, trunc, round, add, sub, mul, div, floor_divide, remainder, pow, clamp, masked_fill, lerp,
+    maximum, minimum,
+):  # fmt: skip
     method(_in_place(_function))
-Tensor.__neg__ = TABLE_FUNCTIONS["neg"]
-Tensor.__abs__ = TABLE_FUNCTIONS["abs"]
-Tensor.__invert__ = lambda self: apply(pointwise.BITNOT, self)
-Tensor.absolute, Tensor.negative = TABLE_FUNCTIONS["abs"], TABLE_FUNCTIONS["neg"]
-Tensor.mm = Tensor.bmm = matmul
-multiply, subtract, divide, true_divide = mul, sub, div, div
-Tensor.multiply, Tensor.subtract, Tensor.divide, Tensor.true_divide = mul, sub, div, div
 
 
 @method

@@ -2,150 +2,203 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from slalom.core.dtype import bool_, int64
+from slalom.core.dtype import int64
 from slalom.core.ops import reductions
-from slalom.core.shape import axis_index, axis_tuple, reduced, size
+from slalom.core.shape import Shape, axis_index, axis_tuple, reduced, size
 from slalom.core.tensor import Tensor, apply, as_tensor, method
-from slalom.errors import DTypeError, ShapeError
+from slalom.errors import ConfigError, DTypeError, ShapeError
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumprod", "cumsum", "logsumexp", "max",
-    "mean", "median", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumprod", "cumsum", "logsumexp",
+    "max", "mean", "median", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
 ]  # fmt: skip
 
 Dim = int | Sequence[int] | None
 
 
-class MaxResult(NamedTuple):
-    """Extreme values along an axis and where they are."""
+class NumpyNames(TypedDict, total=False):
+    """NumPy's names for the arguments ``dim`` and ``keepdim``."""
+
+    axis: Any
+    keepdims: bool
+
+
+class ValuesIndices(NamedTuple):
+    """Chosen values along an axis and where they are."""
 
     values: Tensor
     indices: Tensor
 
 
-def _reduction(function: Callable[..., Tensor]) -> Callable[..., Any]:
-    """Let a reduction be called with NumPy's names for its axis arguments too."""
-
-    def run(input: Tensor, dim: Dim = None, keepdim: bool = False, **options: Any) -> Tensor:
-        if "axis" in options:
-            dim = options.pop("axis")
-        if "keepdims" in options:
-            keepdim = options.pop("keepdims")
-        x = as_tensor(input)
-        return function(x, axis_tuple(function.__name__, dim, x.ndim), keepdim, **options)
-
-    run.__name__ = run.__qualname__ = function.__name__
-    run.__doc__ = function.__doc__
-    return method(run)
+def _renamed(name: str, dim: Any, keepdim: bool, numpy: NumpyNames) -> tuple[Any, bool]:
+    for key in numpy:
+        if key not in NumpyNames.__annotations__:
+            raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
+    return numpy.get("axis", dim), numpy.get("keepdims", keepdim)
 
 
-@_reduction
-def sum(input: Tensor, dim: Any, keepdim: bool, dtype: Any = None) -> Tensor:  # noqa: A001
+def _over(name: str, input: Any, dim: Any, keepdim: bool, numpy: NumpyNames) -> tuple[Tensor, Shape, bool]:
+    """What a reduction works on: the tensor, its axes, and whether they stay."""
+    if numpy:
+        dim, keepdim = _renamed(name, dim, keepdim, numpy)
+    x = as_tensor(input)
+    return x, axis_tuple(name, dim, x.ndim), keepdim
+
+
+def _sum(x: Tensor, axes: Shape, keepdims: bool) -> Tensor:
+    return apply(reductions.SUM, x, axes=axes, keepdims=keepdims)
+
+
+def _amax(x: Tensor, axes: Shape, keepdims: bool) -> Tensor:
+    return apply(reductions.AMAX, x, axes=axes, keepdims=keepdims)
+
+
+def _count(x: Tensor, axes: Shape) -> int:
+    return size(tuple([x.shape[a] for a in axes]))
+
+
+# --- sums ---------------------------------------------------------------------------------------------------------
+@method
+def sum(
+    input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None, **numpy: Unpack[NumpyNames]
+) -> Tensor:
     """Sum over axes (default: all); of integers and bools in int64."""
-    x = input if dtype is None else input.to(dtype)
-    return apply(reductions.SUM, x, axes=dim, keepdims=keepdim)
+    x, axes, keep = _over("sum", input, dim, keepdim, numpy)
+    return _sum(x if dtype is None else x.to(dtype), axes, keep)
 
 
-def _count(x: Tensor, axes: tuple[int, ...]) -> int:
-    return size(tuple(x.shape[a] for a in axes))
-
-
-@_reduction
-def mean(input: Tensor, dim: Any, keepdim: bool, dtype: Any = None) -> Tensor:
+@method
+def mean(
+    input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None, **numpy: Unpack[NumpyNames]
+) -> Tensor:
     """Mean over axes (default: all); NaN of nothing.
 
     Raises: DTypeError for integers, as PyTorch does.
     """
-    x = input if dtype is None else input.to(dtype)
+    x, axes, keep = _over("mean", input, dim, keepdim, numpy)
+    if dtype is not None:
+        x = x.to(dtype)
     if x.dtype.kind != "f":
         raise DTypeError("mean", got=x.dtype.name, needed="a floating dtype", hint="use .float().mean()")
-    return apply(reductions.SUM, x, axes=dim, keepdims=keepdim) / _count(x, dim)
+    return _sum(x, axes, keep) / _count(x, axes)
 
 
-@_reduction
-def amax(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """Maximum over axes; ties share the gradient evenly."""
-    return apply(reductions.AMAX, input, axes=dim, keepdims=keepdim)
-
-
-@_reduction
-def amin(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """Minimum over axes; ties share the gradient evenly."""
-    if input.dtype == bool_:
-        return ~apply(reductions.AMAX, ~input, axes=dim, keepdims=keepdim)
-    return -apply(reductions.AMAX, -input, axes=dim, keepdims=keepdim)
-
-
-@_reduction
-def any(input: Tensor, dim: Any, keepdim: bool) -> Tensor:  # noqa: A001
+@method
+def any(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
     """Whether any value is true (nonzero)."""
-    return apply(reductions.SUM, input != 0, axes=dim, keepdims=keepdim) > 0
+    x, axes, keep = _over("any", input, dim, keepdim, numpy)
+    return _sum(x != 0, axes, keep) > 0
 
 
-@_reduction
-def all(input: Tensor, dim: Any, keepdim: bool) -> Tensor:  # noqa: A001
+@method
+def all(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
     """Whether all values are true (nonzero)."""
-    return apply(reductions.SUM, input == 0, axes=dim, keepdims=keepdim) == 0
+    x, axes, keep = _over("all", input, dim, keepdim, numpy)
+    return _sum(x == 0, axes, keep) == 0
 
 
-@_reduction
-def count_nonzero(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+@method
+def count_nonzero(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
     """How many values are not 0."""
-    return apply(reductions.SUM, input != 0, axes=dim, keepdims=keepdim)
+    x, axes, keep = _over("count_nonzero", input, dim, keepdim, numpy)
+    return _sum(x != 0, axes, keep)
 
 
-@_reduction
+def _root(x: Tensor) -> Tensor:
+    """√x with derivative 0 at 0, as PyTorch has it for norms and standard deviations."""
+    none = x == 0
+    return x.masked_fill(none, 1).sqrt().masked_fill(none, 0)
+
+
+@method
 def var(
-    input: Tensor, dim: Any, keepdim: bool, correction: float = 1, unbiased: bool | None = None
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float = 1,
+    **numpy: Unpack[NumpyNames],
 ) -> Tensor:
-    """Variance over axes: Σ(x − mean)² / (n − correction).
+    """Variance over axes: Σ(x − mean)² / (n − correction); NaN where n ≤ correction.
 
-    Note: correction is 1 (unbiased) by default as in PyTorch; NumPy's default is 0.
+    Note: correction is 1 (``unbiased``) by default as in PyTorch; NumPy's default is 0.
     """
-    if unbiased is not None:
-        correction = int(unbiased)
-    centred = input - apply(reductions.SUM, input, axes=dim, keepdims=True) / _count(input, dim)
-    total = apply(reductions.SUM, centred * centred, axes=dim, keepdims=keepdim)
-    freedom = _count(input, dim) - correction
+    if isinstance(dim, bool):  # PyTorch's x.var(False)
+        dim, unbiased = None, dim
+    x, axes, keep = _over("var", input, dim, keepdim, numpy)
+    n = _count(x, axes)
+    centred = x - _sum(x, axes, True) / n
+    freedom = n - (correction if unbiased is None else int(unbiased))
+    total = _sum(centred * centred, axes, keep)
     return total / freedom if freedom > 0 else total * float("nan")
 
 
-@_reduction
+@method
 def std(
-    input: Tensor, dim: Any, keepdim: bool, correction: float = 1, unbiased: bool | None = None
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float = 1,
+    **numpy: Unpack[NumpyNames],
 ) -> Tensor:
-    """Standard deviation over axes: √var."""
-    return var(input, dim, keepdim, correction=correction, unbiased=unbiased).sqrt()
+    """Standard deviation over axes: √var, with derivative 0 where that is 0."""
+    return _root(var(input, dim, unbiased, keepdim, correction=correction, **numpy))
 
 
-@_reduction
-def logsumexp(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """ln Σ eˣ over axes, computed from the maximum so that nothing overflows."""
-    top = apply(reductions.AMAX, input.detach(), axes=dim, keepdims=True)
-    top = top.where(top.abs() < float("inf"), 0)  # all −∞ gives −∞, not NaN
-    total = apply(reductions.SUM, (input - top).exp(), axes=dim, keepdims=True)
-    out = total.log() + top
-    return out if keepdim else out.reshape(reduced(input.shape, dim, False))
+@method
+def norm(input: Any, p: float | str = 2, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """The p-norm (Σ|x|ᵖ)^(1/p) over axes, for p > 0, ∞ or "fro" (p = 2); derivative 0 at 0.
+
+    Raises: ConfigError for another p.
+    """
+    x, axes, keep = _over("norm", input, dim, keepdim, numpy)
+    if x.dtype.kind != "f":
+        raise DTypeError("norm", got=x.dtype.name, needed="a floating dtype", hint="use .float().norm()")
+    if p in (2, "fro"):
+        return _root(_sum(x * x, axes, keep))
+    if isinstance(p, str) or not p > 0:
+        raise ConfigError("norm: p", got=repr(p), needed="a number above 0, or 'fro'")
+    if p == float("inf"):
+        return _amax(x.abs(), axes, keep)
+    if p == 1:
+        return _sum(x.abs(), axes, keep)
+    none = x == 0
+    total = _sum((x.abs().masked_fill(none, 1) ** p).masked_fill(none, 0), axes, keep)
+    none = total == 0
+    return (total.masked_fill(none, 1) ** (1 / p)).masked_fill(none, 0)
 
 
-@_reduction
-def prod(input: Tensor, dim: Any, keepdim: bool) -> Tensor:
-    """Product over axes, by halves: its gradient is right at zeros too."""
-    x = input if input.dtype.kind == "f" else input.to(int64)
-    for axis in dim:
+# --- products and extremes ----------------------------------------------------------------------------------------
+@method
+def prod(
+    input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None, **numpy: Unpack[NumpyNames]
+) -> Tensor:
+    """Product over axes, by halves: its gradient is right at zeros too; of integers and bools in int64."""
+    x, axes, keep = _over("prod", input, dim, keepdim, numpy)
+    x = x.to(dtype) if dtype is not None else _widened(x)
+    shape = reduced(x.shape, axes, keep)
+    for axis in axes:
         x = _prod_axis(x, axis)
-    return x if keepdim else x.reshape(reduced(input.shape, dim, False))
+    return x.reshape(shape)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Integers as int64, in which sums and products of them are taken."""
+    return x if x.dtype.kind == "f" else x.to(int64)
 
 
 def _prod_axis(x: Tensor, axis: int) -> Tensor:
     if x.shape[axis] == 0:
         shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-        return as_tensor(1).to(x.dtype).expand(shape)
+        return Tensor._of(np.ones(shape, x.dtype))
     while (n := x.shape[axis]) > 1:
         half = n // 2
         low, high = x.narrow(axis, 0, half), x.narrow(axis, half, half)
@@ -154,125 +207,171 @@ def _prod_axis(x: Tensor, axis: int) -> Tensor:
     return x
 
 
-@_reduction
-def norm(input: Tensor, dim: Any, keepdim: bool, p: float = 2) -> Tensor:
-    """The p-norm (Σ|x|ᵖ)^(1/p) over axes; p may be 1, 2, ∞ or any positive number."""
-    if p == 2:
-        return apply(reductions.SUM, input * input, axes=dim, keepdims=keepdim).sqrt()
-    if p == float("inf"):
-        return apply(reductions.AMAX, input.abs(), axes=dim, keepdims=keepdim)
-    total = apply(reductions.SUM, input.abs() if p == 1 else input.abs() ** p, axes=dim, keepdims=keepdim)
-    return total if p == 1 else total ** (1 / p)
+def _reversed(x: Tensor) -> Tensor:
+    """An order-reversing map of every dtype onto itself: −x of the smallest integer would be that integer."""
+    return -x if x.dtype.kind == "f" else ~x
+
+
+@method
+def amax(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """Maximum over axes; ties share the gradient evenly; NaN wins.
+
+    Raises: ShapeError for a maximum of nothing.
+    """
+    x, axes, keep = _over("amax", input, dim, keepdim, numpy)
+    return _amax(x, axes, keep)
+
+
+@method
+def amin(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """Minimum over axes; ties share the gradient evenly; NaN wins.
+
+    Raises: ShapeError for a minimum of nothing.
+    """
+    x, axes, keep = _over("amin", input, dim, keepdim, numpy)
+    return _reversed(_amax(_reversed(x), axes, keep))
+
+
+@method
+def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """ln Σ eˣ over axes, computed from the maximum so that nothing overflows; −∞ of nothing."""
+    x, axes, keep = _over("logsumexp", input, dim, keepdim, numpy)
+    shape = reduced(x.shape, axes, keep)
+    if not _count(x, axes):
+        return _sum(x.exp(), axes, keep).log()
+    top = _amax(x.detach(), axes, True)
+    top = top.where(top.abs() < float("inf"), 0)  # all −∞ gives −∞, not NaN
+    total = _sum((x - top).exp(), axes, True)
+    return (total.log() + top).reshape(shape)
 
 
 # --- extremes with their places -----------------------------------------------------------------------------------
-def _arg(input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    x = input.reshape(-1) if dim is None else input
-    axis = axis_index("argmax", 0 if dim is None else dim, x.ndim)
-    out = apply(reductions.ARGMAX, x, axis=axis, keepdims=keepdim and dim is not None)
-    return out.reshape((1,) * input.ndim) if keepdim and dim is None else out
-
-
-def _axis_names(dim: Any, keepdim: bool, options: dict[str, Any]) -> tuple[Any, bool]:
-    return options.pop("axis", dim), options.pop("keepdims", keepdim)
-
-
-@method
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False, **names: Any) -> Tensor:
-    """Where the first maximum is, along one axis or in the flattened tensor."""
-    return _arg(as_tensor(input), *_axis_names(dim, keepdim, names))
-
-
-def _negated(x: Tensor) -> Tensor:
-    """An order-reversing map that exists for every dtype."""
-    return ~x if x.dtype.kind in "bu" else -x
+def _place(name: str, x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """Where the first maximum is, along an axis or in the flattened tensor."""
+    flat = x.reshape(-1) if dim is None else x
+    axis = axis_index(name, 0 if dim is None else dim, flat.ndim)
+    if flat.ndim and not flat.shape[axis]:
+        raise ShapeError(name, got=f"shape {x.shape}", needed="at least one element to choose from")
+    out = apply(reductions.ARGMAX, flat, axis=axis, keepdims=keepdim and dim is not None)
+    return out.reshape((1,) * x.ndim) if keepdim and dim is None else out
 
 
 @method
-def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False, **names: Any) -> Tensor:
-    """Where the first minimum is, along one axis or in the flattened tensor."""
-    return _arg(_negated(as_tensor(input)), *_axis_names(dim, keepdim, names))
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """Where the first maximum is, along one axis or in the flattened tensor; NaN counts as the largest."""
+    return _place("argmax", as_tensor(input), *_renamed("argmax", dim, keepdim, numpy))
 
 
-def _extreme(name: str, whole: Callable[..., Any], place: Callable[..., Tensor], pair: str) -> Callable[..., Any]:
-    def function(input: Tensor, dim: Any = None, keepdim: bool = False, **names: Any) -> Any:
-        x = as_tensor(input)
-        if isinstance(dim, Tensor):
-            return getattr(x, pair)(dim)
-        dim, keepdim = _axis_names(dim, keepdim, names)
-        if dim is None:
-            return whole(x)
-        where = place(x, dim, True)
-        values = x.take_along_dim(where, dim)
-        return MaxResult(values, where) if keepdim else MaxResult(values.squeeze(dim), where.squeeze(dim))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = (
-        f"The {name}imum of all elements; along ``dim``, (values, indices); with a tensor, elementwise.\n\n"
-        f"    Note: along ``dim`` the whole gradient goes to the first of equal values, as in PyTorch."
-    )
-    return method(function)
+@method
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """Where the first minimum is, along one axis or in the flattened tensor; NaN counts as the smallest."""
+    return _place("argmin", _reversed(as_tensor(input)), *_renamed("argmin", dim, keepdim, numpy))
 
 
-max = _extreme("max", amax, argmax, "maximum")  # noqa: A001
-min = _extreme("min", amin, argmin, "minimum")  # noqa: A001
+def _chosen(x: Tensor, places: Tensor, dim: int, keepdim: bool) -> ValuesIndices:
+    """The values at one place of each line along an axis."""
+    if not x.ndim:
+        return ValuesIndices(x.clone(), places)
+    values = x.take_along_dim(places, dim)
+    return ValuesIndices(values, places) if keepdim else ValuesIndices(values.squeeze(dim), places.squeeze(dim))
+
+
+@method
+def max(input: Any, dim: Any = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Any:
+    """The maximum of all elements; along ``dim``, (values, indices); with a tensor, elementwise.
+
+    Note: along ``dim`` the whole gradient goes to the first of equal values, as in PyTorch.
+    """
+    x = as_tensor(input)
+    dim, keepdim = _renamed("max", dim, keepdim, numpy)
+    if isinstance(dim, Tensor):
+        return x.maximum(dim)
+    return amax(x) if dim is None else _chosen(x, _place("max", x, dim, True), dim, keepdim)
+
+
+@method
+def min(input: Any, dim: Any = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Any:
+    """The minimum of all elements; along ``dim``, (values, indices); with a tensor, elementwise.
+
+    Note: along ``dim`` the whole gradient goes to the first of equal values, as in PyTorch.
+    """
+    x = as_tensor(input)
+    dim, keepdim = _renamed("min", dim, keepdim, numpy)
+    if isinstance(dim, Tensor):
+        return x.minimum(dim)
+    return amin(x) if dim is None else _chosen(x, _place("min", _reversed(x), dim, True), dim, keepdim)
 
 
 # --- scans and order ----------------------------------------------------------------------------------------------
 @method
-def cumsum(input: Tensor, dim: int = 0, **names: Any) -> Tensor:
-    """Running sums along an axis."""
+def cumsum(input: Any, dim: int = 0, **numpy: Unpack[NumpyNames]) -> Tensor:
+    """Running sums along an axis; of integers and bools in int64."""
     x = as_tensor(input)
-    axis = axis_index("cumsum", names.pop("axis", dim), x.ndim)
-    return apply(reductions.CUMSUM, x, axis=axis, reverse=False) if x.ndim else x.clone()
+    axis = axis_index("cumsum", _renamed("cumsum", dim, False, numpy)[0], x.ndim)
+    return apply(reductions.CUMSUM, x, axis=axis, reverse=False) if x.ndim else _sum(x, (), False)
 
 
 @method
-def cumprod(input: Tensor, dim: int = 0) -> Tensor:
+def cumprod(input: Any, dim: int = 0, **numpy: Unpack[NumpyNames]) -> Tensor:
     """Running products along an axis, by doubling (Hillis and Steele, 1986): right at zeros too."""
-    x = as_tensor(input)
-    axis = axis_index("cumprod", dim, x.ndim)
-    n, step = x.shape[axis], 1
+    x = _widened(as_tensor(input))
+    axis = axis_index("cumprod", _renamed("cumprod", dim, False, numpy)[0], x.ndim)
+    n, step, out = x.shape[axis] if x.ndim else 0, 1, x
     while step < n:
-        head, tail = x.narrow(axis, 0, step), x.narrow(axis, step, n - step)
-        x = head._concatenate([tail * x.narrow(axis, 0, n - step)], axis)
+        head, tail = out.narrow(axis, 0, step), out.narrow(axis, step, n - step)
+        out = head._concatenate([tail * out.narrow(axis, 0, n - step)], axis)
         step *= 2
-    return x
+    return x.clone() if out is x else out
 
 
 @method
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The order that sorts an axis; always stable."""
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The order that sorts an axis; always stable; NaN counts as the largest."""
     x = as_tensor(input)
+    axis = axis_index("argsort", dim, x.ndim)
     if not x.ndim:
         return Tensor._of(np.zeros((), int64))
-    return apply(reductions.ARGSORT, x, axis=axis_index("argsort", dim, x.ndim), descending=descending)
+    return apply(reductions.ARGSORT, x, axis=axis, descending=descending)
 
 
 @method
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> MaxResult:
-    """(values in order, the order); stable; NaN counts as the largest."""
-    order = argsort(input, dim, descending)
-    return MaxResult(input.take_along_dim(order, dim) if input.ndim else input.clone(), order)
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+    """(values in order, the order); always stable; NaN counts as the largest."""
+    x = as_tensor(input)
+    return _chosen(x, argsort(x, dim, descending), dim, True)
 
 
 @method
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> MaxResult:  # noqa: A002
-    """The k largest (smallest) values along an axis, in order, and where they are."""
-    axis = axis_index("topk", dim, input.ndim)
-    if not 0 <= k <= input.shape[axis]:
-        raise ShapeError("topk: k", got=k, needed=f"0 to {input.shape[axis]}")
-    order = argsort(input, axis, largest).narrow(axis, 0, k)
-    return MaxResult(input.take_along_dim(order, axis), order)
+def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """The k largest (smallest) values along an axis, in order, and where they are.
+
+    Raises: ShapeError for a k beyond the axis.
+    """
+    x = as_tensor(input)
+    axis = axis_index("topk", dim, x.ndim, wrap_scalar=False)
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError("topk: k", got=k, needed=f"0 to {x.shape[axis]}")
+    return _chosen(x, argsort(x, axis, largest).narrow(axis, 0, k), axis, True)
 
 
 @method
-def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The middle value, the lower of two as in PyTorch; along ``dim``, (values, indices)."""
+def median(input: Any, dim: int | None = None, keepdim: bool = False, **numpy: Unpack[NumpyNames]) -> Any:
+    """The middle value, the lower of two; along ``dim``, (values, indices); NaN where there is a NaN.
+
+    Raises: ShapeError for a median of nothing.
+    """
+    x = as_tensor(input)
+    dim, keepdim = _renamed("median", dim, keepdim, numpy)
     if dim is None:
-        return median(input.reshape(-1), 0).values
-    axis = axis_index("median", dim, input.ndim)
-    values, order = sort(input, axis)
-    middle = (input.shape[axis] - 1) // 2
-    out = values.narrow(axis, middle, 1), order.narrow(axis, middle, 1)
-    return MaxResult(*out) if keepdim else MaxResult(*(t.squeeze(axis) for t in out))
+        return median(x.reshape(-1), 0).values
+    axis = axis_index("median", dim, x.ndim)
+    if not x.ndim:
+        return ValuesIndices(x.clone(), argsort(x))
+    n = x.shape[axis]
+    if not n:
+        raise ShapeError("median", got=f"shape {x.shape}", needed="at least one element along the axis")
+    order = argsort(x, axis)
+    middle, last = order.narrow(axis, (n - 1) // 2, 1), order.narrow(axis, n - 1, 1)
+    if x.dtype.kind == "f":
+        middle = last.where(x.detach().take_along_dim(last, axis).isnan(), middle)
+    return _chosen(x, middle, axis, keepdim)

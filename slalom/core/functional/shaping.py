@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from slalom.core.dtype import as_dtype, bool_, float32, float64, int32, int64, promote
+from slalom.core.dtype import as_dtype, bool_, float32, float64, int16, int32, int64, promote, uint8
 from slalom.core.ops import reductions, structural
-from slalom.core.shape import Shape, axis_index, axis_tuple, resolve
+from slalom.core.shape import axis_index, axis_tuple, integers, resolve
 from slalom.core.tensor import Tensor, apply, as_tensor, method
 from slalom.errors import ConfigError, DTypeError, ShapeError
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "flatten", "flip", "hstack", "movedim", "narrow",
-    "pad", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t", "tile",
-    "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
+    "pad", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t",
+    "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
 ]  # fmt: skip
-
-
-def _sizes(sizes: tuple[Any, ...]) -> Shape:
-    """Sizes given one by one or as one sequence."""
-    if len(sizes) == 1 and not hasattr(sizes[0], "__index__"):
-        sizes = tuple(sizes[0])
-    return tuple(int(n) for n in sizes)
 
 
 # --- reshape and reorder ------------------------------------------------------------------------------------------
@@ -34,13 +29,19 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
     Raises: ShapeError when the number of elements differs.
     """
-    return apply(structural.RESHAPE, input, shape=structural.RESHAPE.shape(input._storage.array, shape=_sizes(shape)))
+    wanted = integers("reshape", shape)
+    if wanted and min(wanted) < 0:
+        wanted = resolve("reshape", input.shape, wanted)
+    return apply(structural.RESHAPE, input, shape=wanted)
 
 
 @method
 def view(self: Tensor, *shape: Any) -> Tensor:
-    """As ``reshape``; a dtype casts. Note: a value, not a view (unlike PyTorch): writing to it changes it alone."""
-    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
+    """As ``reshape``. Note: a value, not a view (unlike PyTorch): writing to it changes it alone.
+
+    Raises: DTypeError for a dtype, which would reinterpret bits in PyTorch.
+    """
+    if len(shape) == 1 and isinstance(shape[0], (np.dtype, type, str)):
         raise DTypeError("view(dtype)", got=shape[0], needed="a shape", hint="use .to(dtype) to convert values")
     return reshape(self, *shape)
 
@@ -48,7 +49,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
 @method
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """Axes in the given order."""
-    axes = tuple(axis_index("permute", a, input.ndim) for a in _sizes(dims))
+    axes = tuple([axis_index("permute", a, input.ndim) for a in integers("permute", dims)])
     return apply(structural.TRANSPOSE, input, axes=axes)
 
 
@@ -62,7 +63,6 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 swapaxes = transpose
-Tensor.swapaxes = transpose
 
 
 @method
@@ -70,7 +70,7 @@ def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; vectors and scalars stay as they are."""
     if input.ndim > 2:
         raise ShapeError("t()", got=f"{input.ndim} dimensions", needed="at most 2", hint="use permute or .mT")
-    return input if input.ndim < 2 else apply(structural.TRANSPOSE, input, axes=(1, 0))
+    return apply(structural.TRANSPOSE, input, axes=tuple(range(input.ndim))[::-1])
 
 
 def _all_reversed(self: Tensor) -> Tensor:
@@ -83,43 +83,39 @@ def _matrix_transpose(self: Tensor) -> Tensor:
     return transpose(self, -1, -2)
 
 
-Tensor.T = property(_all_reversed)
-Tensor.mT = property(_matrix_transpose)
-
-
 @method
-def movedim(input: Tensor, source: int, destination: int) -> Tensor:
-    """One axis moved to another place."""
-    order = list(range(input.ndim))
-    axis = order.pop(axis_index("movedim", source, input.ndim))
-    order.insert(axis_index("movedim", destination, input.ndim), axis)
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Axes moved to other places; the rest keep their order."""
+    sources, places = integers("movedim", (source,)), integers("movedim", (destination,))
+    if len(sources) != len(places):
+        raise ShapeError("movedim", got=f"{source} to {destination}", needed="as many places as axes")
+    moved = [axis_index("movedim", a, input.ndim) for a in sources]
+    order = [a for a in range(input.ndim) if a not in moved]
+    for place, axis in sorted(zip((axis_index("movedim", a, input.ndim) for a in places), moved, strict=True)):
+        order.insert(place, axis)
     return permute(input, order)
 
 
 @method
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Axes ``start_dim`` to ``end_dim`` as one."""
-    if not input.ndim:
-        return reshape(input, 1)
     a, b = axis_index("flatten", start_dim, input.ndim), axis_index("flatten", end_dim, input.ndim)
     if a > b:
         raise ShapeError("flatten", got=f"start_dim {start_dim}, end_dim {end_dim}", needed="start before end")
-    merged = 1
-    for n in input.shape[a : b + 1]:
-        merged *= n
-    return reshape(input, (*input.shape[:a], merged, *input.shape[b + 1 :]))
+    shape = input.shape
+    return reshape(input, (*shape[:a], math.prod(shape[a : b + 1]), *shape[b + 1 :]))
 
 
 @method
 def ravel(input: Tensor) -> Tensor:
     """All elements in one axis."""
-    return reshape(input, -1) if input._storage.array.size else reshape(input, 0)
+    return reshape(input, -1)
 
 
 @method
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One axis as several."""
-    a = axis_index("unflatten", dim, input.ndim)
+    a = axis_index("unflatten", dim, input.ndim, wrap_scalar=False)
     inner = resolve("unflatten", (input.shape[a],), tuple(sizes))
     return reshape(input, (*input.shape[:a], *inner, *input.shape[a + 1 :]))
 
@@ -140,19 +136,19 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 @method
 def expand(input: Tensor, *sizes: Any) -> Tensor:
-    """Axes of size 1 stretched, new ones on the left; −1 keeps a size."""
-    wanted = list(_sizes(sizes))
-    if len(wanted) < input.ndim:
-        raise ShapeError("expand", got=f"{len(wanted)} sizes", needed=f"at least {input.ndim}")
-    for i in range(1, input.ndim + 1):
-        if wanted[-i] == -1:
-            wanted[-i] = input.shape[-i]
-    shape = tuple(wanted)
-    return input if shape == input.shape else apply(structural.BROADCAST, input, shape=shape)
+    """Axes of size 1 stretched, new ones on the left; −1 keeps a size.
+
+    Raises: ShapeError for an axis of another size.
+    """
+    wanted = integers("expand", sizes)
+    new = len(wanted) - input.ndim
+    shape = tuple([input.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted)])
+    if new < 0 or min(shape, default=0) < 0:
+        raise ShapeError(f"expand: {input.shape} to {wanted}", needed="a size for each axis, -1 only where one was")
+    return apply(structural.BROADCAST, input, shape=shape)
 
 
 broadcast_to = expand
-Tensor.broadcast_to = expand
 
 
 @method
@@ -169,52 +165,73 @@ def view_as(self: Tensor, other: Tensor) -> Tensor:
 
 @method
 def sum_to_size(self: Tensor, *size: Any) -> Tensor:
-    """The transpose of broadcasting: summed over axes that were stretched or added."""
-    shape = _sizes(size)
-    if shape == self.shape:
-        return self
-    extra = self.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        a + extra for a, n in enumerate(shape) if n == 1 and self.shape[a + extra] != 1
-    )
-    out = apply(reductions.SUM, self, axes=axes, keepdims=False)
-    return out if out.shape == shape else apply(structural.RESHAPE, out, shape=shape)
+    """The transpose of broadcasting: summed over axes that were stretched or added.
+
+    Raises: ShapeError for a size that does not broadcast to this shape.
+    """
+    wanted = integers("sum_to_size", size)
+    extra = self.ndim - len(wanted)
+    axes = list(range(extra))
+    for a, n in enumerate(wanted):
+        if extra < 0 or n != self.shape[a + extra]:
+            if extra < 0 or n != 1:
+                raise ShapeError(f"sum_to_size: {self.shape} to {wanted}", needed="equal sizes, 1, or fewer axes")
+            axes.append(a + extra)
+    out = apply(reductions.SUM, self, axes=tuple(axes), keepdims=False) if axes else self
+    return apply(structural.RESHAPE, out, shape=wanted)
 
 
 # --- slices, flips, joins -----------------------------------------------------------------------------------------
 @method
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """``length`` elements of one axis from ``start``."""
-    a = axis_index("narrow", dim, input.ndim)
+    """``length`` elements of one axis from ``start``.
+
+    Raises: ShapeError for a range that is not inside the axis.
+    """
+    a = axis_index("narrow", dim, input.ndim, wrap_scalar=False)
+    n = input.shape[a]
+    begin = start + n if start < 0 else start
+    if not 0 <= begin <= begin + length <= n:
+        raise ShapeError("narrow", got=f"{length} elements from {start}", needed=f"a range inside an axis of {n}")
     first, stop = [0] * input.ndim, list(input.shape)
-    first[a], stop[a] = start, start + length
+    first[a], stop[a] = begin, begin + length
     return apply(structural.SLICE, input, start=tuple(first), stop=tuple(stop), step=(1,) * input.ndim)
 
 
 @method
 def flip(input: Tensor, *dims: Any) -> Tensor:
     """Axes in reverse order."""
-    return apply(structural.FLIP, input, axes=axis_tuple("flip", _sizes(dims), input.ndim))
+    return apply(structural.FLIP, input, axes=axis_tuple("flip", integers("flip", dims), input.ndim))
 
 
 @method
-def roll(input: Tensor, shifts: int, dims: int) -> Tensor:
-    """One axis rotated by ``shifts`` places."""
-    a = axis_index("roll", dims, input.ndim)
-    n = input.shape[a]
-    cut = -shifts % n if n else 0
-    return cat([narrow(input, a, cut, n - cut), narrow(input, a, 0, cut)], a) if cut else clone(input)
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """Axes rotated by ``shifts`` places; without ``dims``, all elements in row-major order."""
+    if dims is None:
+        return reshape(roll(ravel(input), shifts, 0), input.shape)
+    places, axes = integers("roll", (shifts,)), integers("roll", (dims,))
+    if len(places) != len(axes):
+        raise ShapeError("roll", got=f"shifts {shifts} and dims {dims}", needed="as many of one as of the other")
+    out = input
+    for shift, dim in zip(places, axes, strict=True):
+        a = axis_index("roll", dim, input.ndim, wrap_scalar=False)
+        n = input.shape[a]
+        cut = -shift % n if n else 0
+        if cut:
+            out = cat([narrow(out, a, cut, n - cut), narrow(out, a, 0, cut)], a)
+    return clone(input) if out is input else out
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors one after the other along an existing axis.
+    """Tensors one after the other along an existing axis. An empty vector is skipped, as in PyTorch.
 
     Raises: ShapeError when other axes differ, or for an empty list.
     """
-    if not tensors:
-        raise ShapeError("cat", got="no tensors", needed="at least one")
     parts = [as_tensor(x) for x in tensors]
+    if not parts:
+        raise ShapeError("cat", got="no tensors", needed="at least one")
     dtype = promote((x.dtype, 1) for x in parts)
+    parts = [x for x in parts if x.shape != (0,)] or parts[:1]
     axis = axis_index("cat", dim, parts[0].ndim)
     return apply(structural.CONCATENATE, *(x.to(dtype) for x in parts), axis=axis)
 
@@ -228,116 +245,146 @@ def _concatenate(self: Tensor, rest: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape along a new axis."""
-    for x in tensors:
-        if x.shape != tensors[0].shape:
-            raise ShapeError("stack", got=f"{tensors[0].shape} and {x.shape}", needed="equal shapes")
-    return cat([unsqueeze(as_tensor(x), dim) for x in tensors], dim)
+    """Tensors of one shape along a new axis.
+
+    Raises: ShapeError when the shapes differ, or for an empty list.
+    """
+    parts = [as_tensor(x) for x in tensors]
+    if not parts:
+        raise ShapeError("stack", got="no tensors", needed="at least one")
+    for x in parts:
+        if x.shape != parts[0].shape:
+            raise ShapeError("stack", got=f"{parts[0].shape} and {x.shape}", needed="equal shapes")
+    axis = axis_index("stack", dim, parts[0].ndim + 1)
+    dtype = promote((x.dtype, 1) for x in parts)
+    return apply(structural.CONCATENATE, *(unsqueeze(x.to(dtype), axis) for x in parts), axis=axis)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Along the first axis; vectors are rows."""
-    return cat([x.reshape(1, -1) if x.ndim < 2 else x for x in tensors], 0)
+    return cat([x.reshape(1, x.numel()) if x.ndim < 2 else x for x in map(as_tensor, tensors)], 0)
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Along the second axis; of vectors, the first."""
-    return cat(tensors, 0 if tensors[0].ndim < 2 else 1)
+    parts = [x if x.ndim else x.reshape(1) for x in map(as_tensor, tensors)]
+    return cat(parts, 0 if parts and parts[0].ndim < 2 else 1)
 
 
 @method
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Pieces of one size (the last may be smaller) or of the given sizes."""
-    n = input.shape[axis_index("split", dim, input.ndim)]
+    """Pieces of one size (the last may be smaller) or of the given sizes.
+
+    Raises: ShapeError for sizes that do not add up to the axis.
+    """
+    n = input.shape[axis_index("split", dim, input.ndim, wrap_scalar=False)]
     if isinstance(split_size_or_sections, int):
         step = split_size_or_sections
-        sizes = [min(step, n - at) for at in range(0, n, step)] or [0]
+        if step < 1:
+            raise ShapeError("split: size", got=step, needed="at least 1")
+        sections = [min(step, n - at) for at in range(0, n, step)] or [0]
     else:
-        sizes = list(split_size_or_sections)
-    if sum(sizes) != n:
-        raise ShapeError("split: sizes", got=f"{sizes} (sum {sum(sizes)})", needed=f"a sum of {n}")
-    return tuple(narrow(input, dim, sum(sizes[:i]), size) for i, size in enumerate(sizes))
+        sections = list(split_size_or_sections)
+    if sum(sections) != n or min(sections, default=0) < 0:
+        raise ShapeError("split: sizes", got=f"{sections} (sum {sum(sections)})", needed=f"a sum of {n}")
+    starts = itertools.accumulate(sections, initial=0)
+    return tuple([narrow(input, dim, start, size) for start, size in zip(starts, sections, strict=False)])
 
 
 @method
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` pieces of equal size (the last may be smaller)."""
-    n = input.shape[axis_index("chunk", dim, input.ndim)]
+    n = input.shape[axis_index("chunk", dim, input.ndim, wrap_scalar=False)]
+    if chunks < 1:
+        raise ShapeError("chunk: chunks", got=chunks, needed="at least 1")
     return split(input, max(1, -(-n // chunks)), dim)
 
 
 @method
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along an axis, without it."""
-    a = axis_index("unbind", dim, input.ndim)
+    a = axis_index("unbind", dim, input.ndim, wrap_scalar=False)
     shape = (*input.shape[:a], *input.shape[a + 1 :])
-    return tuple(reshape(narrow(input, a, i, 1), shape) for i in range(input.shape[a]))
+    return tuple([reshape(narrow(input, a, i, 1), shape) for i in range(input.shape[a])])
 
 
 @method
 def tile(input: Tensor, *dims: Any) -> Tensor:
     """Repeated along each axis the given number of times."""
-    times = _sizes(dims)
+    times = integers("tile", dims)
+    if min(times, default=0) < 0:
+        raise ShapeError("tile", got=times, needed="repetitions of at least 0")
     rank = max(len(times), input.ndim)
     times = (1,) * (rank - len(times)) + times
     shape = (1,) * (rank - input.ndim) + input.shape
     paired = [n for size in shape for n in (1, size)]
     stretched = [n for many, size in zip(times, shape, strict=True) for n in (many, size)]
-    merged = tuple(many * size for many, size in zip(times, shape, strict=True))
+    merged = [many * size for many, size in zip(times, shape, strict=True)]
     return reshape(expand(reshape(input, paired), stretched), merged)
 
 
-Tensor.repeat = tile
-
-
 @method
-def repeat_interleave(input: Tensor, repeats: int, dim: int) -> Tensor:
-    """Each element of an axis repeated in place."""
-    a = axis_index("repeat_interleave", dim, input.ndim)
-    shape = (*input.shape[: a + 1], repeats, *input.shape[a + 1 :])
-    return reshape(expand(unsqueeze(input, a + 1), shape), (*input.shape[:a], -1, *input.shape[a + 1 :]))
+def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Tensor:
+    """Each element of an axis repeated in place; without ``dim``, of all elements in one axis."""
+    if repeats < 0:
+        raise ShapeError("repeat_interleave: repeats", got=repeats, needed="at least 0")
+    x = ravel(input) if dim is None or not input.ndim else input
+    a = axis_index("repeat_interleave", 0 if dim is None else dim, x.ndim)
+    before, n, after = x.shape[:a], x.shape[a], x.shape[a + 1 :]
+    return reshape(expand(unsqueeze(x, a + 1), (*before, n, repeats, *after)), (*before, n * repeats, *after))
 
 
-def pad(input: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
-    """Constant padding, given from the last axis backwards as (before, after) pairs; negative widths crop."""
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Constant padding, given from the last axis backwards as (before, after) pairs; negative widths crop.
+
+    Raises: ShapeError for widths that are not pairs or crop more than there is; ConfigError for another mode.
+    """
+    if mode != "constant":
+        raise ConfigError("pad: mode", got=repr(mode), needed="'constant'")
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError("pad", got=f"{len(pad)} widths", needed=f"pairs for at most {input.ndim} axes")
     low, high = [0] * input.ndim, [0] * input.ndim
     for k in range(len(pad) // 2):
         low[-1 - k], high[-1 - k] = pad[2 * k], pad[2 * k + 1]
-    start = tuple(max(0, -n) for n in low)
-    stop = tuple(n - max(0, -h) for n, h in zip(input.shape, high, strict=True))
+    start = tuple([max(0, -n) for n in low])
+    stop = tuple([n - max(0, -h) for n, h in zip(input.shape, high, strict=True)])
+    if any(a > b for a, b in zip(start, stop, strict=True)):
+        raise ShapeError(
+            "pad", got=f"widths {tuple(pad)} for shape {input.shape}", needed="no more cropped than there is"
+        )
     inner = input
     if any(start) or stop != input.shape:
         inner = apply(structural.SLICE, input, start=start, stop=stop, step=(1,) * input.ndim)
     widths: dict[str, Any] = {
-        "low": tuple(max(0, n) for n in low),
-        "high": tuple(max(0, n) for n in high),
+        "low": tuple([max(0, n) for n in low]),
+        "high": tuple([max(0, n) for n in high]),
         "interior": (0,) * input.ndim,
     }
     out = apply(structural.PAD, inner, **widths)
-    if value == 0:
+    if not value:
         return out
-    inside = apply(structural.PAD, (inner == inner) | (inner != inner), **widths)
-    return out.where(inside, value)
+    outside = ~structural.PAD.impl(np.ones(inner.shape, bool), **widths)
+    return out.masked_fill(Tensor._of(outside), value)
 
 
-def _triangle(input: Tensor, diagonal: int, lower: bool) -> Tensor:
+def _triangle(name: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if input.ndim < 2:
+        raise ShapeError(name, got=f"shape {input.shape}", needed="at least two dimensions")
     rows, columns = input.shape[-2:]
     keep = np.tri(rows, columns, diagonal if lower else diagonal - 1, dtype=bool)
-    return input.where(Tensor._of(keep if lower else ~keep), 0)
+    return input.masked_fill(Tensor._of(~keep if lower else keep), 0)
 
 
 @method
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """Zero above the given diagonal."""
-    return _triangle(input, diagonal, True)
+    return _triangle("tril", input, diagonal, True)
 
 
 @method
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """Zero below the given diagonal."""
-    return _triangle(input, diagonal, False)
+    return _triangle("triu", input, diagonal, False)
 
 
 # --- copies, dtypes, devices --------------------------------------------------------------------------------------
@@ -353,7 +400,7 @@ def contiguous(self: Tensor) -> Tensor:
     return self
 
 
-class device:  # noqa: N801 (PyTorch's name)
+class device:
     """Where tensors live: always the CPU.
 
     Raises: ConfigError for any other device.
@@ -378,30 +425,38 @@ class device:  # noqa: N801 (PyTorch's name)
         return hash("cpu")
 
 
+_Device = device  # where an argument has the name
+
+
 @method
-def to(self: Tensor, *targets: Any, dtype: Any = None, **ignored: Any) -> Tensor:
-    """The same values in another dtype; a device must be the CPU; another tensor gives its dtype."""
-    for target in targets:
-        if isinstance(target, (str, device)) and not _names_dtype(target):
-            device(target)
-        elif isinstance(target, Tensor):
+def to(
+    self: Tensor, *targets: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False
+) -> Tensor:
+    """The same values in another dtype; a device must be the CPU; another tensor gives its dtype.
+
+    The tensor itself where there is nothing to do, unless ``copy``.
+    Raises: ConfigError for a device other than the CPU; DTypeError for a dtype that Slalom does not have.
+    """
+    for target in targets if device is None else (*targets, device):
+        if isinstance(target, Tensor):
             dtype = target.dtype
-        elif not isinstance(target, bool):
+        elif isinstance(target, _Device) or (isinstance(target, str) and not _names_dtype(target)):
+            _Device(target)
+        elif not isinstance(target, bool) and target is not None:
             dtype = target
-    if ignored.get("device") is not None:
-        device(ignored["device"])
-    if dtype is None:
-        return self
-    wanted = as_dtype(dtype)
-    return self if wanted == self.dtype else apply(structural.CAST, self, dtype=wanted)
+    if dtype is not None:
+        wanted = as_dtype(dtype)
+        if wanted != self._storage.array.dtype:
+            return apply(structural.CAST, self, dtype=wanted)
+    return clone(self) if copy else self
 
 
-def _names_dtype(target: Any) -> bool:
+def _names_dtype(text: str) -> bool:
     try:
-        as_dtype(target)
+        as_dtype(text)
     except DTypeError:
         return False
-    return isinstance(target, str)
+    return True
 
 
 def _caster(name: str, dtype: Any) -> None:
@@ -412,7 +467,10 @@ def _caster(name: str, dtype: Any) -> None:
     method(cast)
 
 
-for _name, _dtype in (("float", float32), ("double", float64), ("long", int64), ("int", int32), ("bool", bool_)):
+for _name, _dtype in (
+    ("float", float32), ("double", float64), ("long", int64), ("int", int32), ("short", int16), ("byte", uint8),
+    ("bool", bool_),
+):  # fmt: skip
     _caster(_name, _dtype)
 
 
@@ -437,7 +495,7 @@ def cuda(self: Tensor, *args: Any) -> Tensor:
 @method
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The shape, or the size of one axis."""
-    return self.shape if dim is None else self.shape[axis_index("size", dim, self.ndim)]
+    return self.shape if dim is None else self.shape[axis_index("size", dim, self.ndim, wrap_scalar=False)]
 
 
 @method
@@ -464,5 +522,20 @@ def is_floating_point(self: Tensor) -> bool:
     return self.dtype.kind == "f"
 
 
-Tensor.device = property(lambda self: device())
-Tensor.is_cuda = property(lambda self: False)
+def _device_of(self: Tensor) -> device:
+    """Where the tensor lives: the CPU."""
+    return device()
+
+
+def _is_cuda(self: Tensor) -> bool:
+    """False: Slalom trains on the CPU."""
+    return False
+
+
+_function: Callable[..., Any]
+for _name, _function in (
+    ("T", _all_reversed), ("mT", _matrix_transpose), ("device", _device_of), ("is_cuda", _is_cuda),
+):  # fmt: skip
+    setattr(Tensor, _name, property(_function))
+for _name, _function in (("swapaxes", transpose), ("broadcast_to", expand), ("repeat", tile)):
+    setattr(Tensor, _name, _function)

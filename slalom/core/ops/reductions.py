@@ -8,13 +8,13 @@ import numpy as np
 
 from slalom.core import kernels
 from slalom.core.dtype import DType, int64, uint32
-from slalom.core.primitive import Array, Bilinear, Constant, Custom, Linear, Primitive
+from slalom.core.primitive import Array, Bilinear, Constant, Custom, Linear, Primitive, common_dtype, quiet
 from slalom.core.shape import Shape, broadcast, reduced, size
 from slalom.errors import DTypeError, ShapeError
 
 
 def _count_dtype(x: Any, **params: Any) -> DType:
-    return x.dtype if x.dtype.kind == "f" else int64  # type: ignore[no-any-return]
+    return x.dtype if x.dtype.kind == "f" else int64
 
 
 def _index_dtype(*inputs: Any, **params: Any) -> DType:
@@ -29,7 +29,7 @@ def _keep(t: Any, x: Any, axes: Shape) -> Any:
 # --- reductions -------------------------------------------------------------------------------------------------
 SUM: Final = Primitive(
     "sum",
-    lambda x, *, axes, keepdims: x.sum(axes, dtype=_count_dtype(x), keepdims=keepdims),
+    quiet(lambda x, *, axes, keepdims: np.add.reduce(x, axes, _count_dtype(x), keepdims=keepdims)),
     Linear(lambda ct, x, *, axes, keepdims: _keep(ct, x, axes).expand(x.shape)),
     lambda x, *, axes, keepdims: reduced(x.shape, axes, keepdims),
     "sum over axes; of integers in int64",
@@ -37,9 +37,9 @@ SUM: Final = Primitive(
 )
 
 
-def _amax_shape(x: Any, *, axes: Shape, keepdims: bool) -> Shape:
+def _extreme_shape(name: str, x: Any, axes: Shape, keepdims: bool) -> Shape:
     if any(x.shape[a] == 0 for a in axes):
-        raise ShapeError("amax", got=f"shape {x.shape} over axes {axes}", needed="at least one element to choose from")
+        raise ShapeError(name, got=f"shape {x.shape} over axes {axes}", needed="at least one element to choose from")
     return reduced(x.shape, axes, keepdims)
 
 
@@ -51,38 +51,35 @@ def _amax_share(t: Any, out: Any, x: Any, axes: Shape) -> Any:
 
 AMAX: Final = Primitive(
     "amax",
-    lambda x, *, axes, keepdims: np.max(x, axes, keepdims=keepdims),
+    lambda x, *, axes, keepdims: np.maximum.reduce(x, axes, keepdims=keepdims),
     Custom(
         jvp=lambda t, out, x, *, axes, keepdims: _amax_share(t, out, x, axes).sum(axes, keepdims),
         vjp=lambda ct, out, x, *, axes, keepdims: _amax_share(_keep(ct, x, axes), out, x, axes),
     ),
-    _amax_shape,
+    lambda x, *, axes, keepdims: _extreme_shape("amax", x, axes, keepdims),
     "maximum over axes; ties share the gradient evenly; NaN wins",
 )
-
-
-def _arg_shape(x: Any, *, axis: int, keepdims: bool) -> Shape:
-    return _amax_shape(x, axes=(axis,) if x.shape else (), keepdims=keepdims)
 
 
 ARGMAX: Final = Primitive(
     "argmax",
     lambda x, *, axis, keepdims: np.argmax(x, axis, keepdims=keepdims) if x.ndim else np.zeros((), int64),
     Constant(),
-    _arg_shape,
+    lambda x, *, axis, keepdims: _extreme_shape("argmax", x, (axis,) if x.shape else (), keepdims),
     "where the first maximum is",
     dtype=_index_dtype,
 )
 
 
 # --- scans and sorting ------------------------------------------------------------------------------------------
+@quiet
 def _cumsum(x: Array, *, axis: int, reverse: bool) -> Array:
     flipped = np.flip(x, axis) if reverse else x
     out = np.cumsum(flipped, axis, dtype=_count_dtype(x))
     return np.flip(out, axis) if reverse else out
 
 
-CUMSUM: Final = Primitive(
+CUMSUM: Final[Primitive] = Primitive(
     "cumsum",
     _cumsum,
     Linear(lambda ct, x, *, axis, reverse: ct._apply(CUMSUM, axis=axis, reverse=not reverse)),
@@ -93,10 +90,9 @@ CUMSUM: Final = Primitive(
 
 
 def _argsort(x: Array, *, axis: int, descending: bool) -> Array:
-    if not descending:
-        return np.argsort(x, axis, kind="stable")
     # Sorting the reversed axis keeps equal elements in their order after the result is reversed back.
-    return x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+    order: Array = np.argsort(np.flip(x, axis) if descending else x, axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(order, axis) if descending else order
 
 
 ARGSORT: Final = Primitive(
@@ -121,10 +117,11 @@ def _matmul_shape(x: Any, y: Any) -> Shape:
 
 MATMUL: Final = Primitive(
     "matmul",
-    np.matmul,
+    quiet(np.matmul),
     Bilinear(lambda ct, x, y: ct @ y.mT, lambda ct, x, y: x.mT @ ct),
     _matmul_shape,
     "matrix product over the last two axes, batched over the others",
+    dtype=common_dtype("matmul"),
     takes=frozenset("uif"),
 )
 
@@ -152,20 +149,15 @@ def _scatter_add_shape(updates: Any, *indices: Any, shape: Shape) -> Shape:
     return tuple(shape)
 
 
-def _gather_add_into(buffer: Array, ct: Array, *indices: Array) -> None:
-    np.add.at(buffer, indices, ct)
-
-
-GATHER: Final = Primitive(
+GATHER: Final[Primitive] = Primitive(
     "gather",
     lambda x, *indices: kernels.gather(x, indices),
     Linear(lambda ct, x, *indices: ct._apply(SCATTER_ADD, *indices, shape=x.shape)),
     _gather_shape,
     "x[i, j, …] over its leading axes; indices from 0",
-    add_into=_gather_add_into,
 )
 
-SCATTER_ADD: Final = Primitive(
+SCATTER_ADD: Final[Primitive] = Primitive(
     "scatter_add",
     lambda updates, *indices, shape: kernels.scatter_add(updates, indices, shape),
     Linear(lambda ct, updates, *indices, shape: ct._apply(GATHER, *indices)),

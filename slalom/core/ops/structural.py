@@ -14,7 +14,7 @@ import numpy as np
 
 from slalom.core import kernels
 from slalom.core.dtype import DType
-from slalom.core.primitive import Array, Linear, Primitive
+from slalom.core.primitive import Array, Linear, Primitive, common_dtype, quiet
 from slalom.core.shape import Shape, broadcast, resolve, size, window_count
 from slalom.errors import ShapeError
 
@@ -109,7 +109,7 @@ def _slice_add_into(buffer: Array, ct: Array, *, start: Shape, stop: Shape, step
     buffer[_slices(start, stop, step)] += ct
 
 
-SLICE: Final = Primitive(
+SLICE: Final[Primitive] = Primitive(
     "slice",
     lambda x, *, start, stop, step: x[_slices(start, stop, step)],
     Linear(_slice_transpose),
@@ -149,7 +149,7 @@ def _pad_index(out: Index, x: Shape, *, low: Shape, high: Shape, interior: Shape
     return 0, tuple(place)
 
 
-PAD: Final = Primitive(
+PAD: Final[Primitive] = Primitive(
     "pad",
     _pad,
     Linear(_pad_transpose),
@@ -171,6 +171,8 @@ FLIP: Final = Primitive(
 
 def _concatenate_shape(*inputs: Any, axis: int) -> Shape:
     first = inputs[0].shape
+    if not first:
+        raise ShapeError("cat", got="a 0-d tensor", needed="at least one dimension", hint="stack makes a new axis")
     for x in inputs[1:]:
         if len(x.shape) != len(first) or any(
             m != n for a, (m, n) in enumerate(zip(first, x.shape, strict=True)) if a != axis
@@ -199,6 +201,7 @@ CONCATENATE: Final = Primitive(
     Linear(_concatenate_transpose, variadic=True),
     _concatenate_shape,
     "tensors one after the other along an axis",
+    dtype=common_dtype("cat"),
     index=_concatenate_index,
 )
 
@@ -218,7 +221,7 @@ def _windows_index(out: Index, x: Shape, *, size: Shape, stride: Shape, dilation
     return 0, (*lead, *(o * s + k * d for o, s, k, d in zip(at, stride, tap, dilation, strict=True)))
 
 
-WINDOWS: Final = Primitive(
+WINDOWS: Final[Primitive] = Primitive(
     "windows",
     kernels.windows,
     Linear(
@@ -241,7 +244,7 @@ def _fold_shape(y: Any, *, output: Shape, size: Shape, stride: Shape, dilation: 
     return (*y.shape[: len(y.shape) - 2 * n], *output)
 
 
-FOLD: Final = Primitive(
+FOLD: Final[Primitive] = Primitive(
     "fold",
     kernels.fold,
     Linear(
@@ -257,9 +260,9 @@ def _cast_dtype(x: Any, *, dtype: DType) -> DType:
     return dtype
 
 
+@quiet  # float to int of NaN or inf: undefined, as in C and PyTorch
 def _cast(x: Array, *, dtype: DType) -> Array:
-    with np.errstate(all="ignore"):  # float to int of NaN or inf: undefined, as in C and PyTorch
-        return x.astype(dtype)
+    return x.astype(dtype)
 
 
 CAST: Final = Primitive(

@@ -64,7 +64,7 @@ class Adam(Optimizer):
     def scalars(hyper: Hyper, step: Tensor) -> Hyper:
         beta1, beta2 = hyper["betas"]
         root = (1 - beta2**step).sqrt()
-        eps = hyper["eps"] * root  # √v̂ + ε = (√v + ε·root)/root
+        eps = hyper["eps"] * root  # √v̂ = √v / root
         return {
             **hyper,
             "eps": eps * root if hyper["eps_inside_sqrt"] else eps,

@@ -1,0 +1,254 @@
+"""Checkpoints: all that a fit needs to go on as if it had never stopped, in one file.
+
+The file's document is a tree of plain JSON in which each array stands as ``{"$array": name}``; the arrays are the
+file's tensors. The data and settings of the fit are part of it, so that nothing else can be resumed by mistake.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from slalom.core.dtype import get_default_dtype
+from slalom.core.primitive import Array
+from slalom.core.random import default_generator
+from slalom.core.tensor import Tensor
+from slalom.errors import ConfigError, ModelFileError
+from slalom.train.callbacks import Callback, write
+from slalom.train.feed import described
+from slalom.train.files import arrays_sha256, load_newest, save_file
+from slalom.train.progress import Progress
+
+if TYPE_CHECKING:
+    from slalom.train.loop import Fit
+
+__all__ = ["Checkpoint", "pack", "previous_path", "unpack"]
+
+StrPath = str | os.PathLike[str]
+_ARRAY: Final = "$array"
+_ABSENT: Final = object()
+
+
+class Checkpoint(Callback):
+    """Keep a checkpoint of the fit at ``path``, and the one before it beside it; the newest is always whole.
+
+    ``every``: seconds, or a text such as "100 steps", "1 epoch". Whatever it is, one is written at the end, and when
+    the fit is interrupted. ``fit(…, checkpoint=path, checkpoint_every=…)`` is the same.
+
+    >>> Checkpoint("run.safetensors", every="2 epochs").previous.name
+    'run.previous.safetensors'
+    """
+
+    def __init__(self, path: StrPath, every: float | str = 30.0) -> None:
+        self.path = Path(path)
+        self.previous = previous_path(path)
+        self.count, self.unit = _interval(every)
+        self._written = time.perf_counter()
+        self._settings: dict[str, Any] | None = None
+
+    def begin(self, fit: Fit) -> None:
+        """Note what a fit runs on, before anything changes it."""
+        self._settings = settings_of(fit)
+        self._written = time.perf_counter()
+
+    def due_at_step(self, fit: Fit) -> bool:
+        """Whether to write after this step."""
+        return self.unit == "steps" and fit.step % int(self.count) == 0
+
+    def due_at_epoch(self, fit: Fit) -> bool:
+        """Whether to write between two epochs."""
+        return self.due_by_time() or self.unit == "epochs" and fit.trainer.epoch % int(self.count) == 0
+
+    def due_by_time(self) -> bool:
+        """Whether the last one is old enough."""
+        return self.unit == "seconds" and time.perf_counter() - self._written >= self.count
+
+    def save(self, fit: Fit, finished: bool = False) -> None:
+        """Write the state of a fit. Raises: ModelFileError when that fails; the last checkpoint is intact then."""
+        arrays: dict[str, Array] = {}
+        state = {"settings": self._settings, **_state_of(fit), "finished": finished}
+        document = pack(state, arrays)
+        save_file(self.path, arrays, document, "checkpoint", keep_previous=self.previous.name)
+        self._written = time.perf_counter()
+
+    def resume(self, fit: Fit) -> bool:
+        """Bring a fit to where its checkpoint was written, if there is one; whether the fit had ended there.
+
+        Raises: ModelFileError when neither the newest nor its predecessor is whole; ConfigError naming what differs
+        for a checkpoint of other data or settings. Nothing is changed then.
+        """
+        if not self.path.exists() and not self.previous.exists():
+            return False
+        arrays, document, found = load_newest([self.path, self.previous], "checkpoint")
+        if found != self.path:
+            warnings.warn(
+                f"checkpoint {self.path} is damaged or missing; going on from its predecessor {found.name}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        try:
+            state = unpack(document, arrays)
+            _check_settings(found, state["settings"], self._settings or {})
+            _restore(fit, state)
+            return bool(state["finished"])
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ModelFileError(f"{found} is no checkpoint of this version", got=repr(error)) from error
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({str(self.path)!r}, every='{self.count:g} {self.unit}')"
+
+
+def previous_path(path: StrPath) -> Path:
+    """Where the predecessor of a checkpoint is kept."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _interval(every: float | str) -> tuple[float, str]:
+    match = re.fullmatch(r"([1-9]\d*) ?(step|epoch)s?", every) if isinstance(every, str) else None
+    if match:
+        return int(match[1]), f"{match[2]}s"
+    if isinstance(every, str) or isinstance(every, bool) or not every >= 0:
+        raise ConfigError("checkpoint: every", got=repr(every), needed="seconds, or a text like '100 steps', '1 epoch'")
+    return float(every), "seconds"
+
+
+# --- trees of numbers, strings and arrays ------------------------------------------------------------------------
+def pack(value: Any, arrays: dict[str, Array], path: str = "") -> Any:
+    """A tree as plain JSON; its arrays and tensors go to ``arrays`` under the path where they stand."""
+    if isinstance(value, Tensor):
+        value = value.detach().numpy()
+    if isinstance(value, np.ndarray):
+        arrays[path] = value
+        return {_ARRAY: path}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ConfigError("state for a checkpoint", got=f"keys {list(value)[:3]}", needed="strings")
+        return {key: pack(item, arrays, f"{path}/{key}" if path else key) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [pack(item, arrays, f"{path}/{i}" if path else str(i)) for i, item in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError("state for a checkpoint", got=type(value).__name__, needed="numbers, strings, arrays, lists, dicts")
+
+
+def unpack(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """The tree that ``pack`` was given, with lists for tuples and arrays for tensors."""
+    if isinstance(value, dict):
+        if value.keys() == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: unpack(item, arrays) for key, item in value.items()}
+    return [unpack(item, arrays) for item in value] if isinstance(value, list) else value
+
+
+# --- the state of a fit ------------------------------------------------------------------------------------------
+def _state_of(fit: Fit) -> dict[str, Any]:
+    trainer, schedule = fit.trainer, fit.trainer.schedule
+    return {
+        "step": fit.step,
+        "epoch": trainer.epoch,
+        "batch": fit.batch,
+        "seconds": fit.seconds,
+        "stopped": fit.reason,
+        "sums": fit.sums,
+        "sizes": {name: list(sizes) for name, sizes in trainer.objective.sizes.items()},
+        "outside": trainer.objective.outside,
+        "generator": default_generator.get_state(),
+        "base_rates": trainer.base_rates,
+        "weights": dict(fit.tensors),
+        "start": fit.start if fit.options.tol is not None else None,
+        "best": None if fit.best is None else fit.best.state_dict(),
+        "optimizer": _optimizer_state(trainer.optimizer.state_dict()),
+        "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
+        "callbacks": [{"class": type(c).__name__, "state": c.state_dict()} for c in _kept(fit)],
+        "history": fit.history.rows,
+    }
+
+
+def _kept(fit: Fit) -> list[Callback]:
+    """The callbacks whose state is part of a checkpoint: all that are the user's."""
+    return [c for c in fit.callbacks if not isinstance(c, Progress)]
+
+
+def _restore(fit: Fit, state: dict[str, Any]) -> None:
+    trainer = fit.trainer
+    missing = fit.tensors.keys() ^ state["weights"].keys()
+    if missing:
+        raise ModelFileError("checkpoint: weights", got=", ".join(sorted(missing)), needed="those of this model")
+    trainer.optimizer.load_state_dict(_optimizer_state_back(state["optimizer"], trainer.optimizer.state_dict()))
+    write(fit.tensors, state["weights"])
+    trainer.step, trainer.epoch = state["step"], state["epoch"]
+    fit.batch, fit.seconds = state["batch"], state["seconds"]
+    fit.reason, fit.sums = state["stopped"], state["sums"]
+    fit.history.stopped = state["stopped"]
+    trainer.objective.sizes = {name: tuple(sizes) for name, sizes in state["sizes"].items()}
+    trainer.objective.outside.update(state["outside"])
+    trainer.base_rates = state["base_rates"]
+    fit.start = state["start"] or {}
+    if fit.best is not None:
+        fit.best.load_state_dict(state["best"])
+    if state["schedule"] is not None:
+        trainer.schedule.load_state_dict(state["schedule"])
+    for callback, held in zip(_kept(fit), state["callbacks"], strict=True):
+        callback.load_state_dict(held["state"])
+    fit.history.rows[:] = state["history"]
+    default_generator.set_state(Tensor(state["generator"]))
+    fit.went_on()
+
+
+def _optimizer_state(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state dict with strings for keys."""
+    return {"state": {str(i): held for i, held in state["state"].items()}, "param_groups": state["param_groups"]}
+
+
+def _optimizer_state_back(state: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """The state dict of before: numbers for keys, and tuples where this optimizer has tuples."""
+    groups = [
+        {name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in group.items()}
+        for group, own in zip(state["param_groups"], like["param_groups"], strict=True)
+    ]
+    return {"state": {int(i): held for i, held in state["state"].items()}, "param_groups": groups}
+
+
+# --- the data and settings of a fit ------------------------------------------------------------------------------
+def settings_of(fit: Fit) -> dict[str, Any]:
+    """What a fit runs on, by name, in plain JSON: a resumed one must have the same."""
+    trainer, options = fit.trainer, fit.options
+    found: dict[str, Any] = {f"data: {name}": value for name, value in fit.source.digest().items()}
+    for name, weights in (("sample_weight", fit.source.weight), ("class_weight", fit.source.by_class)):
+        found[name] = None if weights is None else arrays_sha256({"": weights})
+    if fit.validation is not None:
+        found |= {f"validation: {name}": value for name, value in fit.validation.digest().items()}
+    found |= {"batch_size": options.batch_size, "seed": options.seed, "tol": options.tol}
+    found |= {"epochs": f"{fit.began.epoch} to {fit.epochs}"}
+    found |= {"optimizer": fit.began.optimizer, "schedule": fit.began.schedule}
+    found["model"] = described(fit.model)
+    found["weights"] = {name: f"{t.dtype.name}{list(t.shape)}" for name, t in fit.tensors.items()}
+    found["loss"] = described(trainer.objective.step or trainer.objective.loss)
+    found |= {f"clip_{name}": value for name, value in trainer.program.clip.items()}
+    found["metrics"] = [metric.name for metric in trainer.objective.metrics]
+    found["callbacks"] = [described(c) for c in _kept(fit)]
+    found["default dtype"] = get_default_dtype().name
+    return found
+
+
+def _check_settings(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    names = [name for name in {**own, **saved} if saved.get(name, _ABSENT) != own.get(name, _ABSENT)]
+    if names:
+        got, needed = (", ".join(f"{name} {_brief(where.get(name))}" for name in names) for where in (own, saved))
+        hint = "give fit what the checkpoint was made with, or another checkpoint path"
+        raise ConfigError(f"resuming {path} with other data or settings", got=got, needed=needed, hint=hint)
+
+
+def _brief(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"

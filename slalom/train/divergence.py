@@ -1,0 +1,96 @@
+"""Where a training step stopped being finite: the batch is run once more, eagerly, with an eye on every module."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slalom.core import tree
+from slalom.core.autodiff import no_grad
+from slalom.core.tensor import Tensor
+from slalom.errors import DivergenceError
+from slalom.nn import Module
+
+if TYPE_CHECKING:
+    from slalom.train.feed import Batch
+    from slalom.train.loop import Fit
+
+__all__ = ["diagnose", "overflow"]
+
+_SLOWER = "a lower learning rate, or clip_norm="
+
+
+def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
+    """The error for a batch whose loss or gradients are not finite. Leaves weights, buffers and gradients as they were.
+
+    Its attributes: ``step`` and ``epoch``, counted from 1, and ``module``, the path of the first module whose output is not finite (None
+    where it is something else).
+    """
+    for name, t in fit.tensors.items():
+        if not _finite(t):
+            return _error(fit, fit.step, f"the update left {name!r} with values that are not finite", hint=_SLOWER)
+    names = [*(f"input {i}" for i in range(len(batch.items) - 1)), "the target"]
+    for name, item in zip(names, batch.items, strict=True):
+        for t in tree.leaves(item):
+            if not _finite(t):
+                rows = np.nonzero(~np.isfinite(t.numpy().reshape(t.shape[0], -1)).all(axis=1))[0]
+                row = rows[0] if batch.index is None else batch.index[rows[0]]
+                where = "of the batch" if batch.index is None else "of the data"
+                return _error(fit, fit.step + 1, f"{name} is not finite in row {row} {where}")
+    return _replayed(fit, batch)
+
+
+def overflow(fit: Fit) -> DivergenceError:
+    """The error for weights found to be not finite at the end of an epoch."""
+    name = next(name for name, t in fit.tensors.items() if not _finite(t))
+    return _error(fit, fit.step, f"an update left {name!r} with values that are not finite", hint=_SLOWER)
+
+
+def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
+    found: list[tuple[str, Module]] = []
+    paths = {module: path for path, module in fit.model.named_modules()}
+
+    def look(module: Module, inputs: Any, output: Any) -> None:
+        if not found and not all(map(_finite, tree.leaves(output))):
+            found.append((paths[module], module))
+
+    hooks = [module.register_forward_hook(look) for module in fit.model.modules()]
+    buffers = [(buffer, Tensor(buffer.detach().numpy())) for buffer in fit.model.buffers()]
+    try:
+        loss, _, _ = fit.trainer.objective(batch.items, batch.weight)
+        value = float(loss.detach().item())
+        if math.isfinite(value):
+            fit.trainer.program.forget_gradients()
+            loss.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        with no_grad():
+            for buffer, before in buffers:
+                buffer.assign(before)
+    if not math.isfinite(value):
+        if not found:
+            return _error(fit, fit.step + 1, f"the loss is {value}, from an output of the model that is finite")
+        path, module = found[0]
+        where = f"model.{path}" if path else "model"
+        text = f"the loss is {value}; the first output that is not finite is that of {where} ({module._label()})"
+        return _error(fit, fit.step + 1, text, path, _SLOWER)
+    # Backward goes from the last layer to the first: the last parameter is where it began.
+    for name, p in reversed(list(fit.model.named_parameters())):
+        if p.grad is not None and not _finite(p.grad):
+            text = f"the loss is {value:.6g}, but the gradient of {name!r} is not finite"
+            return _error(fit, fit.step + 1, text, name.rpartition(".")[0])
+    return _error(fit, fit.step + 1, "the gradients are so large that their sum or norm overflows", hint=_SLOWER)
+
+
+def _error(fit: Fit, step: int, what: str, module: str | None = None, hint: str | None = None) -> DivergenceError:
+    error = DivergenceError(f"training diverged in step {step} (epoch {fit.epoch}): {what}", hint=hint)
+    error.step, error.epoch, error.module = step, fit.epoch, module  # type: ignore[attr-defined]
+    return error
+
+
+def _finite(t: Tensor) -> bool:
+    array = t.detach().numpy()
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

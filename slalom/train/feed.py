@@ -1,0 +1,344 @@
+"""Sources of batches: arrays, a Dataset, or a loader that makes its own batches.
+
+In training a last batch of one row joins the batch before it, because one row has no variance to normalise by.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from slalom.core import kernels, tree
+from slalom.core.dtype import ALL, DType
+from slalom.core.functional.shaping import cat
+from slalom.core.primitive import Array
+from slalom.core.random import default_generator
+from slalom.core.tensor import Tensor
+from slalom.data import default_collate
+from slalom.data.dataset import in_memory
+from slalom.data.loader import batch_slices
+from slalom.errors import ConfigError, DataError, DTypeError
+from slalom.train.files import arrays_sha256
+
+__all__ = ["Batch", "Order", "Source", "described", "inputs_of", "source_of"]
+
+BATCH_STREAM: Final = 3
+"""The stream of the default generator while batches are made (augmentation, a loader's order)."""
+_END: Final = object()
+
+
+class Batch(NamedTuple):
+    """The parts of a batch, the last of which is the target; the weights of its rows; how many rows; which rows."""
+
+    items: tuple[Any, ...]
+    weight: Tensor | None
+    rows: int
+    index: Array | None = None
+
+
+class Order(NamedTuple):
+    """The order of the rows in one epoch: a pure function of (seed, epoch)."""
+
+    seed: int
+    epoch: int
+
+
+class Source(ABC):
+    """Something that gives batches.
+
+    ``weight``: of each row, where the rows are known by number; ``by_class``: of each class of the target.
+    """
+
+    weight: Array | None = None
+    by_class: Array | None = None
+    dtype: DType
+
+    @abstractmethod
+    def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
+        """The batches from number ``start`` on, in that order, or in the rows' own one (evaluation) if it is None."""
+
+    @abstractmethod
+    def count(self, batch_size: int) -> int | None:
+        """How many batches an epoch has, if that is known."""
+
+    @abstractmethod
+    def digest(self) -> dict[str, Any]:
+        """What tells these data from others, for checkpoints."""
+
+    def targets(self) -> Array | None:
+        """All targets, if they are at hand."""
+        return None
+
+    def _weights(self, index: Any, items: tuple[Any, ...]) -> Tensor | None:
+        found = None if self.weight is None else self.weight[index]
+        if self.by_class is not None:
+            share = _looked_up(self.by_class, items[-1].numpy()).astype(self.dtype)
+            found = share if found is None else found * share
+        return None if found is None else Tensor._of(found)
+
+
+def source_of(what: str, data: Any, dtype: DType, sample_weight: Any = None, class_weight: Any = None) -> Source:
+    """The source for what a user passes: arrays, a tuple of them, a Dataset or a loader.
+
+    Floating arrays are converted to ``dtype``, that of the model. ``class_weight``: a dict or a list of the classes'
+    weights (1 where it has none), or "balanced": n / (K·nₖ) for the nₖ rows of class k of K.
+
+    Raises: DataError and ConfigError, beginning with ``what``.
+    """
+    if isinstance(data, tuple | list | Tensor) or hasattr(data, "__array__"):
+        parts = tuple(data) if isinstance(data, tuple | list) else (data,)
+        source: Source = _Arrays(what, parts, dtype, sample_weight)
+    elif isinstance(data, str | Mapping) or hasattr(data, "__next__"):
+        needed = "(X, y) of arrays, a Dataset, or a DataLoader: something that can be gone through again and again"
+        raise DataError(f"{what}: data", got=type(data).__name__, needed=needed)
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        source = _Rows(what, data, dtype, sample_weight)
+    elif hasattr(data, "__iter__"):
+        if sample_weight is not None:
+            raise ConfigError(f"{what}: sample_weight", got="a loader", needed="arrays or a Dataset, whose rows have numbers")
+        source = _Loader(what, data, dtype)
+    else:
+        raise DataError(f"{what}: data", got=type(data).__name__, needed="(X, y) of arrays, a Dataset or a DataLoader")
+    if class_weight is not None:
+        source.by_class = _class_table(what, class_weight, source.targets())
+    return source
+
+
+def inputs_of(what: str, data: Any, dtype: DType) -> tuple[Source, bool]:
+    """The source for data without a target (arrays), and whether its batches end with a target to leave out."""
+    source = source_of(what, data, dtype)
+    return source, not isinstance(source, _Arrays)
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+class _Arrays(Source):
+    """Arrays with equal first sizes; a batch is one gather from each."""
+
+    def __init__(self, what: str, parts: Sequence[Any], dtype: DType, sample_weight: Any) -> None:
+        if not parts:
+            raise DataError(f"{what}: data", got="no arrays", needed="at least one")
+        names = ["X", "y"] if len(parts) == 2 else ["X"] if len(parts) == 1 else [f"part {i}" for i in range(len(parts))]
+        self.parts = {name: _array(f"{what}: {name}", part, dtype) for name, part in zip(names, parts, strict=True)}
+        sizes = {name: len(part) for name, part in self.parts.items()}
+        if len(set(sizes.values())) > 1:
+            got = ", ".join(f"{name} with {size} rows" for name, size in sizes.items())
+            raise DataError(f"{what}: data of unequal lengths", got=got, needed="a row of each for every example")
+        self.n, self.dtype = sizes[names[0]], dtype
+        self.weight = _row_weights(what, sample_weight, self.n, dtype)
+
+    def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
+        if order is None:
+            for cut in batch_slices(self.n, batch_size) or [slice(0, 0)]:
+                yield self._batch(cut, np.arange(cut.start, cut.stop))
+            return
+        permutation = kernels.permutation(order.seed, order.epoch, self.n)
+        for cut in batch_slices(self.n, batch_size, merge_last=True)[start:]:
+            yield self._batch(permutation[cut], permutation[cut])
+
+    def _batch(self, index: Any, rows: Array) -> Batch:
+        items = tuple(Tensor._of(part[index]) for part in self.parts.values())
+        return Batch(items, self._weights(index, items), len(rows), rows)
+
+    def count(self, batch_size: int) -> int:
+        return len(batch_slices(self.n, batch_size, merge_last=True))
+
+    def digest(self) -> dict[str, Any]:
+        return {"rows": self.n} | {name: arrays_sha256({"": part}) for name, part in self.parts.items()}
+
+    def targets(self) -> Array:
+        return list(self.parts.values())[-1]
+
+
+def _array(what: str, part: Any, dtype: DType) -> Array:
+    try:
+        array = part.detach().numpy() if isinstance(part, Tensor) else np.asarray(part)
+    except ValueError as error:
+        raise DataError(what, got=f"nested sequences of unequal lengths ({error})", needed="a regular array") from error
+    if not array.ndim:
+        raise DataError(what, got="a single number", needed="an array with a row for each example")
+    if array.dtype.kind == "f":
+        return np.ascontiguousarray(array, dtype)
+    if array.dtype.newbyteorder("=") not in ALL:
+        raise DTypeError(what, got=f"dtype {array.dtype}", needed="numbers or truth values")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _row_weights(what: str, weight: Any, n: int, dtype: DType) -> Array | None:
+    if weight is None:
+        return None
+    array = _array(f"{what}: sample_weight", weight, dtype).astype(dtype)
+    if array.shape != (n,):
+        raise DataError(f"{what}: sample_weight", got=f"shape {array.shape}", needed=f"({n},), one for each row")
+    if not (np.isfinite(array).all() and (array >= 0).all() and (array.any() or not n)):
+        raise DataError(f"{what}: sample_weight", needed="finite numbers of at least 0, some above it")
+    return array
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+class _Rows(Source):
+    """A Dataset: rows by number. A batch of one in memory is one gather; of others, row by row."""
+
+    def __init__(self, what: str, dataset: Any, dtype: DType, sample_weight: Any) -> None:
+        self.what, self.dataset, self.dtype, self.n = what, dataset, dtype, len(dataset)
+        self.weight = _row_weights(what, sample_weight, self.n, dtype)
+
+    def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
+        rows = np.arange(self.n) if order is None else kernels.permutation(order.seed, order.epoch, self.n)
+        cuts = batch_slices(self.n, batch_size, merge_last=order is not None)
+        for number in range(start, len(cuts)):
+            index = rows[cuts[number]]
+            _seeded(order, number)
+            made = in_memory(self.dataset, index)
+            if made is None:
+                made = default_collate([self.dataset[i] for i in index.tolist()])
+            items = _items(made, self.dtype)
+            yield Batch(items, self._weights(index, items), len(index), index)
+
+    def count(self, batch_size: int) -> int:
+        return len(batch_slices(self.n, batch_size, merge_last=True))
+
+    def digest(self) -> dict[str, Any]:
+        everything = in_memory(self.dataset, np.arange(self.n))
+        found: dict[str, Any] = {"rows": self.n, "dataset": type(self.dataset).__name__}
+        if everything is not None:
+            found["contents"] = arrays_sha256({str(i): t.detach().numpy() for i, t in enumerate(everything)})
+        return found
+
+    def targets(self) -> Array | None:
+        everything = in_memory(self.dataset, np.arange(self.n))
+        return None if everything is None else everything[-1].detach().numpy()
+
+
+class _Loader(Source):
+    """Something that gives batches, in an order of its own.
+
+    Before it makes each batch the default generator is put where it depends on (seed, epoch, batch) only, and a sampler
+    that counts its passes in ``epoch`` is set, so that what is drawn from either can be drawn again.
+    """
+
+    def __init__(self, what: str, loader: Any, dtype: DType) -> None:
+        self.what, self.loader, self.dtype = what, loader, dtype
+
+    def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
+        if order is not None:
+            for part in (self.loader, getattr(self.loader, "sampler", None)):
+                if isinstance(getattr(part, "epoch", None), int):
+                    part.epoch = order.epoch  # type: ignore[union-attr]
+        made = self._made(order)
+        for number, items in enumerate(made if order is None else _merged(made)):
+            if number >= start:
+                yield Batch(items, self._weights(None, items), _rows(items))
+
+    def _made(self, order: Order | None) -> Iterator[tuple[Any, ...]]:
+        _seeded(order, 0)
+        given = iter(self.loader)
+        for number in itertools.count():
+            _seeded(order, number)
+            batch = next(given, _END)
+            if batch is _END:
+                return
+            yield _items(batch, self.dtype)
+
+    def count(self, batch_size: int) -> int | None:
+        try:
+            return len(self.loader)
+        except TypeError:  # a stream
+            return None
+
+    def digest(self) -> dict[str, Any]:
+        return {"loader": type(self.loader).__name__, "batches": self.count(0)}
+
+
+def _merged(batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The batches, two behind, so that a last one of a single row can join the one before it."""
+    window: list[tuple[Any, ...]] = []
+    for items in batches:
+        window.append(items)
+        if len(window) > 2:
+            yield window.pop(0)
+    if len(window) == 2 and _rows(window[1]) == 1 < _rows(window[0]):
+        second = iter(tree.leaves(window.pop()))
+        window[0] = tree.map(lambda t: cat([t, next(second)]), window[0])
+    yield from window
+
+
+def _seeded(order: Order | None, number: int) -> None:
+    """Put the default generator where the making of batch ``number`` may draw from it, whatever came before."""
+    if order is not None:
+        default_generator.set(order.seed, BATCH_STREAM, (order.epoch << 42) + (number << 20))
+
+
+def _items(batch: Any, dtype: DType) -> tuple[Any, ...]:
+    """A batch as a tuple of (trees of) tensors, floating ones in the model's dtype."""
+
+    def convert(value: Any) -> Tensor:
+        t = value if isinstance(value, Tensor) else Tensor._of(np.asarray(value))
+        return t.detach().to(dtype) if t.dtype.kind == "f" and t.dtype != dtype else t.detach()
+
+    parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    return tuple(tree.map(convert, _tensors(part)) for part in parts)
+
+
+def _tensors(value: Any) -> Any:
+    """A tree in which all that holds numbers (arrays, PyTorch's tensors) is a Tensor."""
+    if isinstance(value, Tensor):
+        return value
+    if hasattr(value, "__array__") or isinstance(value, (int, float)):
+        return Tensor._of(np.asarray(value))
+    if isinstance(value, dict):
+        return {key: _tensors(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_tensors(item) for item in value)
+    return value
+
+
+def _rows(items: tuple[Any, ...]) -> int:
+    leaves = tree.leaves(items[-1]) or tree.leaves(items)
+    return leaves[0].shape[0] if leaves and leaves[0].ndim else 1
+
+
+# --- weights of classes ----------------------------------------------------------------------------------------------
+def _class_table(what: str, spec: Any, targets: Array | None) -> Array:
+    """The weight of each class number, and last that of all beyond."""
+    what = f"{what}: class_weight"
+    if isinstance(spec, str):
+        if spec != "balanced":
+            raise ConfigError(what, got=repr(spec), needed="'balanced', a dict or a list")
+        if targets is None:
+            raise ConfigError(what, got="'balanced', for data whose targets are not at hand", needed="a dict")
+        counts = np.bincount(_class_numbers(targets))
+        present = counts > 0
+        table = np.ones(len(counts) + 1)
+        table[:-1][present] = counts.sum() / (present.sum() * counts[present])
+        return table
+    weights = dict(spec) if isinstance(spec, Mapping) else dict(enumerate(np.asarray(spec, np.float64).tolist()))
+    if not weights or not all(isinstance(k, int | np.integer) and k >= 0 and 0 <= v < np.inf for k, v in weights.items()):
+        raise ConfigError(what, got=spec, needed="a finite weight of at least 0 for each class number")
+    table = np.ones(max(weights) + 2)
+    table[list(weights)] = list(weights.values())
+    return table
+
+
+def _class_numbers(targets: Array) -> Array:
+    flat = targets.reshape(len(targets)) if targets.size == len(targets) else targets
+    whole = flat.astype(np.int64)
+    if flat.ndim != 1 or (whole != flat).any():
+        raise DataError("class_weight: targets", got=f"{targets.dtype} of shape {targets.shape}", needed="class numbers (n,)")
+    return whole
+
+
+def _looked_up(table: Array, targets: Array) -> Array:
+    """The weight of each target; a negative number (one to ignore) counts as a class beyond all."""
+    numbers = _class_numbers(targets)
+    return table[np.where(numbers < 0, len(table) - 1, np.minimum(numbers, len(table) - 1))]
+
+
+def described(thing: Any) -> str:
+    """A setting in words that are the same in another process: no addresses."""
+    text = f"{thing.__module__}.{thing.__qualname__}" if hasattr(thing, "__qualname__") else repr(thing)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)

@@ -1,0 +1,301 @@
+"""What runs for each batch: the gradients, the update, the measures. Each is recorded once and then replayed.
+
+A training step is two graphs with one question between them. ``gradients`` computes loss, gradients, their clipping and
+whether all of it is finite; only if it is, ``update`` moves the parameters. So a batch that diverges writes nothing:
+no weight, no optimizer state, no buffer.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from slalom.compiler.stage import Compiled, compile  # noqa: A004 (PyTorch's name)
+from slalom.core import tree
+from slalom.core.autodiff import no_grad
+from slalom.core.dtype import float64
+from slalom.core.functional.arithmetic import where
+from slalom.core.functional.shaping import cat
+from slalom.core.primitive import Array
+from slalom.core.tensor import Tensor
+from slalom.core.trace import steering
+from slalom.errors import ConfigError, ShapeError, StagingError
+from slalom.nn import Module
+from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
+from slalom.optim import Optimizer
+from slalom.train.metrics import Metric, aligned
+
+__all__ = ["Objective", "Program", "Recorded"]
+
+Items = tuple[Any, ...]
+"""The parts of a batch; the last is the target."""
+
+
+class Objective:
+    """What is minimised and what is measured, for one batch.
+
+    The loss of several batches together is what the loss function gives on all their rows at once: batches are
+    weighted by what it divides by ("mean": elements, or the class weights of the targets), or added up ("sum").
+
+    With weights w the loss of a batch is Σᵢ wᵢ·lᵢ / Σᵢ wᵢ·dᵢ, where lᵢ is the loss of row i and dᵢ what the unweighted
+    mean would have divided by for it (1, or the class weight of its target). A weight of 2 is the row given twice.
+    """
+
+    def __init__(self, model: Module, loss: Any, step: Callable[..., Any] | None, metrics: tuple[Metric, ...]) -> None:
+        self.model, self.loss, self.step, self.metrics = model, loss, step, metrics
+        self.reduction: str = getattr(loss, "reduction", "mean")
+        self.sizes: dict[str, tuple[int, ...]] = {}
+        """By metric, how long its sums are; known after the first batch."""
+        self.outside: dict[str, str] = {}
+        """The metrics that cannot be recorded, and why; they are computed in Python."""
+
+    def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        """The loss to differentiate; float64 sums: loss, what it divides by, weight of the rows, metrics; the output."""
+        if self.step is not None:
+            return self._custom(items, weight)
+        output = self.model(*items[:-1])
+        target = items[-1]
+        if isinstance(output, Tensor) and isinstance(target, Tensor) and _is_own(self.loss):
+            target = aligned(output, target)
+        loss, divisor = self._loss(output, target, weight)
+        with no_grad():
+            rows = _rows_of(target, items) if weight is None else weight.to(float64).sum()
+            total = loss if self.reduction == "sum" else loss.detach().to(float64) * divisor
+            sums = [_flat(total), _flat(divisor), _flat(rows)]
+            output = tree.map(lambda t: t.detach(), output)
+            for metric in self.metrics:
+                if metric.name not in self.outside:
+                    sums += self._inside(metric, output, items[-1], weight)
+            return loss, cat(sums), output
+
+    def _custom(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        assert self.step is not None
+        if weight is not None:
+            raise ConfigError("weights of rows", got="a step of your own", needed="none; let the step take them as an input")
+        loss = self.step(*items)
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ShapeError("what the step returns", got=got, needed="a scalar tensor, the loss")
+        rows = _flat(_rows_of(items[-1], items))
+        return loss, cat([_flat(loss.detach()) * rows, rows, rows]), None
+
+    def _inside(self, metric: Metric, output: Any, target: Any, weight: Tensor | None) -> list[Tensor]:
+        """A metric's sums as part of the record; where that is not possible, a note to compute them outside."""
+        try:
+            sums, self.sizes[metric.name] = metric.sums(output, target, weight)
+        except StagingError as error:
+            self.outside[metric.name] = str(error)
+            return []
+        return [sums]
+
+    def finish(self, sums: Array) -> dict[str, float]:
+        """Loss and metrics of the sums over some batches."""
+        total, divisor, rows = (float(n) for n in sums[:3])
+        divided = total / divisor if divisor else 0.0 if total == 0 and rows else float("nan")
+        found = {"loss": total if self.reduction == "sum" else divided}
+        at = 3
+        for metric in sorted(self.metrics, key=lambda metric: metric.name in self.outside):
+            sizes = self.sizes[metric.name]
+            end = at + sum(map(abs, sizes))
+            found[metric.name] = metric.value(sums[at:end], sizes, rows)
+            at = end
+        return {name: found[name] for name in ("loss", *(metric.name for metric in self.metrics))}
+
+    # --- the loss -------------------------------------------------------------------------------------------------
+    def _loss(self, output: Any, target: Any, weight: Tensor | None) -> tuple[Tensor, Any]:
+        """The scalar to minimise, and what it divides by."""
+        shares = self._shares(target, output)  # what each element adds to the divisor
+        if weight is None:
+            loss = self.loss(output, target)
+            if not isinstance(loss, Tensor):
+                raise ShapeError("what the loss returns", got=type(loss).__name__, needed="a tensor")
+            return loss if loss.shape == () else loss.mean(), _rows_of(target, (target,)) if shares is None else shares.sum()
+        rows = self._unreduced(output, target)
+        if rows.ndim == 0 or rows.shape[0] != weight.shape[0]:
+            hint = "let the loss return one value a row, or take one of slalom.nn"
+            needed = f"shape ({weight.shape[0]}, …)"
+            raise ShapeError("weights: what the loss returns for the rows", got=f"shape {rows.shape}", needed=needed, hint=hint)
+        across = weight.to(rows.dtype).reshape(-1, *(1,) * (rows.ndim - 1))  # (B, 1, …)
+        total = (rows * across).sum()
+        divisor = (across.expand(rows.shape) if shares is None else across * shares).sum()
+        if self.reduction == "sum":
+            return total, divisor
+        # A batch of rows without any weight has no say: 0/1, not 0/0.
+        return total / where(divisor > 0, divisor, 1.0), divisor
+
+    def _unreduced(self, output: Any, target: Any) -> Tensor:
+        loss = self.loss
+        if isinstance(loss, Module) and hasattr(loss, "reduction"):
+            loss = copy.copy(loss)
+            loss.reduction = "none"
+        elif not isinstance(loss, Module) and "reduction" in inspect.signature(loss).parameters:
+            loss = functools.partial(loss, reduction="none")
+        return loss(output, target)  # type: ignore[no-any-return]
+
+    def _shares(self, target: Any, output: Any) -> Tensor | None:
+        """What each target counts in the divisor of a loss over classes; None where each counts 1."""
+        ignored = getattr(self.loss, "ignore_index", None)
+        if ignored is None or not isinstance(target, Tensor) or target.dtype.kind == "f":
+            return None
+        kept = target != ignored
+        classes = getattr(self.loss, "weight", None)
+        dtype = output.dtype if classes is None else classes.dtype
+        return where(kept, 1.0 if classes is None else classes[where(kept, target, 0)], 0.0).to(dtype)
+
+
+def _is_own(loss: Any) -> bool:
+    """Whether a loss is one of Slalom's, whose targets may be put into the shape of the output."""
+    name: str = (type(loss) if isinstance(loss, Module) else loss).__module__
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _rows_of(target: Any, items: Items) -> float:
+    leaves = tree.leaves(target) or tree.leaves(items)
+    return float(leaves[0].shape[0]) if leaves and leaves[0].ndim else 1.0
+
+
+def _flat(number: Any) -> Tensor:
+    """A number or 0-d tensor as a float64 vector of one."""
+    if isinstance(number, Tensor):
+        return number.detach().to(float64).reshape(1)
+    return Tensor(np.array([number], np.float64))
+
+
+class Recorded:
+    """A function that is compiled, or, where it cannot be recorded, runs eagerly and says so once."""
+
+    def __init__(self, function: Callable[..., Any], what: str, eager: dict[str, str]) -> None:
+        self.function, self.what, self.eager = function, what, eager
+        self.compiled = compile(function)
+
+    def __call__(self, *args: Any) -> Any:
+        if self.what not in self.eager:
+            try:
+                return self.compiled(*args)
+            except StagingError as error:
+                self.eager[self.what] = str(error)
+                warnings.warn(f"{self.what} runs eagerly, operation by operation: {error}", RuntimeWarning, stacklevel=2)
+        return self.function(*args)
+
+
+class Program:
+    """The functions of one model, optimizer and objective, each recorded for each number of rows it meets.
+
+    ``eager``: which of them run eagerly, and why.
+    """
+
+    KEPT = 64
+    """How many records are kept; the one longest unused goes first."""
+
+    def __init__(self, objective: Objective, optimizer: Optimizer, clip: dict[str, float | None], staged: bool) -> None:
+        self.objective, self.optimizer, self.clip = objective, optimizer, clip
+        asked = "compile=False asks for it"
+        self.eager: dict[str, str] = {} if staged else dict.fromkeys(("training", "evaluation", "prediction"), asked)
+        self._records: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._others = [p for p in objective.model.parameters() if id(p) not in held]
+
+    def _recorded(self, what: str, rows: int, function: Callable[..., Any]) -> Recorded:
+        key = (function.__name__, rows)
+        held = self._records.get(key)
+        if held is None:
+            held = self._records[key] = Recorded(function, what, self.eager)
+            if len(self._records) > self.KEPT:
+                self._records.popitem(last=False)
+        else:
+            self._records.move_to_end(key)
+        return held
+
+    def graphs(self) -> dict[str, Compiled]:
+        """The compiled functions that have run, by name; the most recent of each."""
+        return {name: record.compiled for (name, _), record in self._records.items() if record.compiled.traces}
+
+    def clear(self) -> None:
+        """Forget all records: they refer to an optimizer's state that has been replaced."""
+        self._records.clear()
+
+    def forget_gradients(self) -> None:
+        """Set ``.grad`` of all parameters to None."""
+        for p in self._others:
+            p.grad = None
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    # --- a training step ------------------------------------------------------------------------------------------
+    def gradients(self, items: Items, weight: Tensor | None, rows: int) -> tuple[Array, bool]:
+        """Put the gradients of a batch into ``.grad``; the batch's sums, and whether all that was computed is finite."""
+        self.forget_gradients()
+        sums, finite, _ = self._measured("training", self._gradients, items, weight, rows)
+        return sums, bool(finite)
+
+    def _gradients(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+        buffers = [(buffer, buffer.clone()) for buffer in self.objective.model.buffers()]
+        loss, sums, output = self.objective(items, weight)
+        loss.backward()
+        with no_grad():
+            finite = (self._clipped() + loss).isfinite()
+            for buffer, before in buffers:
+                buffer.assign(where(finite, buffer, before))
+        return sums, finite, output if self.objective.outside else None
+
+    def _clipped(self) -> Any:
+        """Clip the gradients; a number that is finite just if all of them are."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.clip["norm"] is not None:
+            return clip_grad_norm_(params, steering(lambda: self.clip["norm"], "clip_norm"))  # type: ignore[arg-type, return-value]
+        total: Any = 0.0
+        for p in params:
+            if p.grad is not None:
+                total = p.grad.sum() + total
+        if self.clip["value"] is not None:
+            clip_grad_value_(params, steering(lambda: self.clip["value"], "clip_value"))  # type: ignore[arg-type, return-value]
+        return total
+
+    def update(self) -> None:
+        """Let the optimizer use the gradients."""
+        self._recorded("training", 0, self._update)()
+
+    def _update(self) -> None:
+        self.optimizer.step()
+
+    # --- evaluation -----------------------------------------------------------------------------------------------
+    def measure(self, items: Items, weight: Tensor | None, rows: int) -> Array:
+        """The sums of a batch of a model in evaluation mode."""
+        with no_grad():
+            return self._measured("evaluation", self._measure, items, weight, rows)[0]
+
+    def _measure(self, items: Items, weight: Tensor | None) -> tuple[Tensor, None, Any]:
+        _, sums, output = self.objective(items, weight)
+        return sums, None, output if self.objective.outside else None
+
+    def predict(self, inputs: Items, rows: int) -> Any:
+        """The output for a batch of a model in evaluation mode."""
+        with no_grad():
+            return self._recorded("prediction", rows, self._predict)(inputs)
+
+    def _predict(self, inputs: Items) -> Any:
+        return self.objective.model(*inputs)
+
+    def _measured(
+        self, what: str, function: Callable[..., Any], items: Items, weight: Tensor | None, rows: int
+    ) -> tuple[Array, Any, Any]:
+        """Run a function whose first result are sums, and add those of the metrics that are computed outside."""
+        objective, known = self.objective, len(self.objective.outside)
+        sums, more, output = self._recorded(what, rows, function)(items, weight)
+        if len(objective.outside) > known:
+            self._records.clear()  # what was recorded before still holds those metrics
+        parts = [sums.numpy()]
+        for metric in objective.metrics:
+            if metric.name in objective.outside:
+                with no_grad():
+                    made, objective.sizes[metric.name] = metric.sums(output, items[-1], weight)
+                parts.append(made.numpy())
+        return np.concatenate(parts) if len(parts) > 1 else parts[0], more, output

@@ -1,0 +1,338 @@
+"""Every row of table_layers.py: shapes, derivatives, staging, state, messages, and PyTorch's own results."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from derivatives import check_derivatives
+from layer_cases import case_id, condensed, cotangent, layer_cases, sample_input, state_values
+from table_layers import FUNCTIONS, LAYERS, TABLE, Row, Sample
+from table_losses import LOSSES
+from torch_reference import layer_results
+
+import slalom
+from slalom import Tensor, nn
+
+CASES = list(layer_cases())
+SMOOTH = [case for case in CASES if case[1].how not in ("kink", "large")]
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text(encoding="utf-8"))
+every_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
+
+
+def over(cases: list[tuple[Row, Sample, str]]) -> Any:
+    return pytest.mark.parametrize(("row", "sample", "mode"), cases, ids=[case_id(*case) for case in cases])
+
+
+def made(row: Row, mode: str = "train", dtype: str = "float64") -> Any:
+    """The row's layer with the test's own values in it, or its function."""
+    built = row.build(nn)
+    if isinstance(built, nn.Module):
+        built.to(dtype).load_state_dict(state_values(row))
+        built.train(mode == "train")
+    return built
+
+
+def as_input(row: Row, sample: Sample, dtype: str = "float64") -> Tensor:
+    """The sample in the memory layout it asks for (no copy)."""
+    array = sample_input(row.id, sample)
+    return slalom.from_numpy(array if sample.how == "index" or dtype == "float64" else array.astype(dtype))
+
+
+def run(layer: Any, x: Tensor) -> dict[str, Any]:
+    """Output, gradients of all that is learned and of the input, and buffers after the call."""
+    learned = dict(layer.named_parameters()) if isinstance(layer, nn.Module) else {}
+    slalom.manual_seed(0)
+    x = x.detach()
+    if x.dtype.kind == "f":
+        x.requires_grad = True
+    out = layer(x)
+    if out.requires_grad:
+        (out * Tensor(cotangent(out.shape), dtype=out.dtype)).sum().backward()
+    results = {"out": out, "input.grad": x.grad} | {f"{name}.grad": p.grad for name, p in learned.items()}
+    results |= dict(layer.named_buffers()) if isinstance(layer, nn.Module) else {}
+    return {name: t.detach().numpy() for name, t in results.items() if t is not None}
+
+
+# --- the tables themselves ------------------------------------------------------------------------------------------
+def test_every_public_name_has_a_row_and_every_row_a_name() -> None:
+    modules = {name for name in nn.__all__ if inspect.isclass(getattr(nn, name)) and issubclass(getattr(nn, name), nn.Module)}
+    rows = {row.name for row in LAYERS} | {row.name for row in LOSSES}
+    assert modules - {"Module"} == rows
+    assert set(nn.functional.__all__) == {row.name for row in FUNCTIONS} | {row.function for row in LOSSES}
+
+
+@every_row
+def test_rows_have_six_samples(row: Row) -> None:
+    assert len(row.samples) >= 6 and len({row.id for row in TABLE}) == len(TABLE)
+
+
+# --- what a layer computes ------------------------------------------------------------------------------------------
+@over(CASES)
+def test_shape_and_dtype(row: Row, sample: Sample, mode: str) -> None:
+    out = made(row, mode, "float32")(as_input(row, sample, "float32"))
+    assert out.shape == row.out(sample.shape)
+    assert out.dtype == (np.int64 if row.name == "one_hot" else np.float32)
+
+
+@over(SMOOTH)
+def test_derivatives(row: Row, sample: Sample, mode: str) -> None:
+    layer = made(row, mode)
+    places = [
+        (module._parameters, name)
+        for module in (layer.modules() if isinstance(layer, nn.Module) else ())
+        for name, p in module._parameters.items()
+        if p is not None
+    ]
+    x = as_input(row, sample)
+    fixed = [] if x.dtype.kind == "f" else [x]
+
+    def function(*values: Tensor) -> Tensor:
+        rest = [*fixed, *values]
+        for (table, name), value in zip(places, rest[1:], strict=True):
+            table[name] = value
+        slalom.manual_seed(0)
+        return layer(rest[0])
+
+    primals = [] if fixed else [x.numpy()]
+    primals += [table[name].detach().numpy() for table, name in places]
+    if row.id == "Embedding-padding":
+        # The row that is held still: the function depends on it, its derivative does not (tested on its own below).
+        primals[0] = np.where(np.arange(6)[:, None] == 2, 0.0, primals[0])
+        function = _without_padding(function)
+    if primals and row.name != "one_hot":
+        check_derivatives(function, primals)
+
+
+def _without_padding(function: Any) -> Any:
+    held = Tensor(np.arange(6)[:, None] != 2)
+    return lambda weight: function(weight.where(held, 0.0))
+
+
+@over(CASES)
+def test_staged_equals_eager_bit_for_bit(row: Row, sample: Sample, mode: str) -> None:
+    eager, staged = made(row, mode, "float32"), made(row, mode, "float32")
+    x = as_input(row, sample, "float32")
+    expected = run(eager, x)
+    learned = list(staged.parameters()) if isinstance(staged, nn.Module) else []
+
+    @slalom.compile
+    def step(x: Tensor) -> Any:
+        if x.dtype.kind == "f":
+            x.requires_grad = True
+        out = staged(x)
+        if out.requires_grad:
+            (out * weights).sum().backward()
+        return out, x.grad
+
+    weights = Tensor(cotangent(row.out(sample.shape)), dtype="float32")
+    for repeat in range(2):
+        slalom.manual_seed(0)
+        staged.load_state_dict(state_values(row)) if isinstance(staged, nn.Module) else None
+        for p in learned:
+            p.grad = None
+        out, x_grad = step(x)
+        found = {"out": out, "input.grad": x_grad}
+        if isinstance(staged, nn.Module):
+            found |= {f"{name}.grad": p.grad for name, p in staged.named_parameters()} | dict(staged.named_buffers())
+        arrays = {name: t.detach().numpy() for name, t in found.items() if t is not None}
+        assert arrays.keys() == expected.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=f"{name}, call {repeat}")
+    assert step.traces == 1
+
+
+# --- state, modes, messages -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+def test_state_dict_round_trip(row: Row) -> None:
+    layer, other = made(row), row.build(nn).double()
+    assert {name: t.shape for name, t in layer.state_dict().items()} == row.state
+    assert list(other.load_state_dict(layer.state_dict())) == [[], []]
+    for sample in row.samples:
+        if "eval" not in sample.modes and sample.shape and sample.how == "plain":
+            x = as_input(row, sample)
+            np.testing.assert_array_equal(layer(x).detach().numpy(), other(x).detach().numpy())
+    for name, t in other.state_dict().items():
+        np.testing.assert_array_equal(t.numpy(), layer.state_dict()[name].numpy())
+
+
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+def test_train_and_eval(row: Row) -> None:
+    layer = made(row)
+    assert layer.training and not layer.eval().training and not any(m.training for m in layer.modules())
+    before = {name: t.numpy().copy() for name, t in layer.state_dict().items()}
+    for sample in row.samples:
+        first, second = (layer(as_input(row, sample)).detach().numpy() for _ in range(2))
+        np.testing.assert_array_equal(first, second)  # nothing is drawn
+    for name, t in layer.state_dict().items():
+        np.testing.assert_array_equal(t.numpy(), before[name])  # and nothing is written
+    assert layer.train() is layer and all(m.training for m in layer.modules())
+
+
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+def test_copies_are_independent(row: Row) -> None:
+    layer = made(row)
+    copied = copy.deepcopy(layer)
+    assert type(copied) is type(layer) and repr(copied) == repr(layer)
+    for (name, p), (_, q) in zip(layer.named_parameters(), copied.named_parameters(), strict=True):
+        assert p is not q and q.requires_grad == p.requires_grad, name
+        with slalom.no_grad():
+            q.zero_()
+        assert p.detach().numpy().any()
+
+
+ERRORS = [(row, *error) for row in TABLE for error in row.errors]
+BAD = [(row, *bad) for row in TABLE for bad in row.bad]
+
+
+@pytest.mark.parametrize(("row", "sample", "message"), ERRORS, ids=[f"{e[0].id}:{e[1].shape}" for e in ERRORS])
+def test_error_text(row: Row, sample: Sample, message: str) -> None:
+    layer = made(row)
+    before = {name: t.numpy().copy() for name, t in layer.state_dict().items()} if row.state else {}
+    with pytest.raises(slalom.errors.SlalomError, match=message) as caught:
+        layer(as_input(row, sample))
+    assert "\n" not in str(caught.value)
+    for name, array in before.items():
+        np.testing.assert_array_equal(layer.state_dict()[name].numpy(), array, err_msg=f"{name} was written")
+
+
+@pytest.mark.parametrize(("row", "construct", "message"), BAD, ids=[f"{b[0].id}:{i}" for i, b in enumerate(BAD)])
+def test_bad_arguments(row: Row, construct: Any, message: str) -> None:
+    with pytest.raises(slalom.errors.SlalomError, match=message):
+        construct(nn)
+
+
+# --- PyTorch ----------------------------------------------------------------------------------------------------------
+@over([case for case in CASES if not (case[0].random and case[2] == "train")])
+def test_golden(row: Row, sample: Sample, mode: str) -> None:
+    found = condensed(run(made(row, mode), as_input(row, sample)))
+    assert found == pytest.approx(GOLDEN[case_id(row, sample, mode)], rel=1e-10, abs=1e-11, nan_ok=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@over([case for case in CASES if not (case[0].random and case[2] == "train")])
+def test_torch_parity(row: Row, sample: Sample, mode: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    expected = layer_results(torch, row, sample, mode, dtype)
+    found = run(made(row, mode, dtype), as_input(row, sample, dtype))
+    assert found.keys() == expected.keys()
+    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == "float64" else {"rtol": 2e-4, "atol": 2e-5}
+    for name, array in found.items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+def test_torch_text_and_state(row: Row) -> None:
+    torch = pytest.importorskip("torch")
+    theirs, ours = row.build(torch.nn), row.build(nn)
+    assert repr(ours) == repr(theirs)
+    assert [(name, t.shape) for name, t in ours.state_dict().items()] == [
+        (name, tuple(t.shape)) for name, t in theirs.state_dict().items()
+    ]
+
+
+# --- what only some layers have ---------------------------------------------------------------------------------------
+def test_dropout_keeps_its_share_and_scale() -> None:
+    slalom.manual_seed(3)
+    x = slalom.full((200, 500), 2.0)
+    out = nn.Dropout(0.3)(x).numpy()
+    assert set(np.unique(out)) == {np.float32(0), np.float32(2 / 0.7)}
+    assert abs((out == 0).mean() - 0.3) < 0.01  # five standard deviations of the mean are 0.007
+
+
+def test_dropout_draws_anew_at_each_compiled_call_as_it_does_eagerly() -> None:
+    layer, x = nn.Dropout(0.5), slalom.ones(64)
+    compiled = slalom.compile(layer)
+    slalom.manual_seed(1)
+    eager = [layer(x).numpy() for _ in range(4)]
+    slalom.manual_seed(1)
+    staged = [compiled(x).numpy() for _ in range(4)]
+    np.testing.assert_array_equal(eager, staged)
+    assert len({a.tobytes() for a in staged}) == 4 and compiled.traces == 1
+
+
+def test_dropout_never_makes_nan_of_infinity() -> None:
+    x = slalom.full((100,), float("inf"), requires_grad=True)
+    for p in (0.5, 1.0):
+        out = nn.functional.dropout(x, p)
+        assert not slalom.isnan(out).any()
+
+
+def test_dropout_backward_is_scaled_too() -> None:
+    x = slalom.ones(1000, requires_grad=True)
+    out = nn.Dropout(0.25)(x)
+    out.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), out.detach().numpy())
+
+
+def test_embedding_padding_row_starts_at_zero_and_stays() -> None:
+    layer = nn.Embedding(4, 3, padding_idx=1)
+    assert not layer.weight[1].detach().numpy().any()
+    layer(slalom.tensor([1, 1, 2])).sum().backward()
+    np.testing.assert_array_equal(layer.weight.grad.numpy()[:, 0], [0, 0, 1, 0])
+
+
+def test_embedding_from_pretrained_shares_and_freezes() -> None:
+    table = slalom.randn(5, 2)
+    layer = nn.Embedding.from_pretrained(table)
+    assert not layer.weight.requires_grad
+    np.testing.assert_array_equal(layer(slalom.tensor([3])).numpy()[0], table.numpy()[3])
+    assert nn.Embedding.from_pretrained(table, freeze=False).weight.requires_grad
+    with pytest.raises(slalom.errors.ShapeError, match="two axes"):
+        nn.Embedding.from_pretrained(slalom.ones(3))
+
+
+@pytest.mark.parametrize("make", [lambda: nn.ReLU(True), lambda: nn.LeakyReLU(0.1, True), lambda: nn.SiLU(True)])
+def test_inplace_writes_over_the_input(make: Any) -> None:
+    x = slalom.tensor([-1.0, 2.0])
+    expected = type(make())()(x)
+    y = x.clone()
+    assert make()(y) is y
+    if isinstance(make(), nn.LeakyReLU):
+        expected = nn.LeakyReLU(0.1)(x)
+    np.testing.assert_array_equal(y.numpy(), expected.numpy())
+    assert "inplace=True" in repr(make())
+
+
+def test_softmax_without_dim_chooses_as_pytorch_did_and_warns() -> None:
+    for shape, dim in (((3,), 0), ((2, 3), 1), ((2, 3, 2), 0), ((2, 3, 2, 2), 1)):
+        x = slalom.randn(shape)
+        with pytest.warns(UserWarning, match=f"dim not given, taken to be {dim}"):
+            implied = nn.Softmax()(x)
+        np.testing.assert_array_equal(implied.numpy(), x.softmax(dim).numpy())
+
+
+def test_softmax_of_huge_and_infinite_values() -> None:
+    x = slalom.tensor([[1e30, 1e30, -1e30], [-float("inf"), 0.0, 0.0]])
+    np.testing.assert_array_equal(x.softmax(1).numpy(), [[0.5, 0.5, 0], [0, 0.5, 0.5]])
+    assert x.log_softmax(1).numpy()[1, 0] == -np.inf
+
+
+def test_pad_refuses_other_modes() -> None:
+    with pytest.raises(slalom.errors.ConfigError, match=r"pad: mode: got 'reflect'; needed 'constant'"):
+        nn.functional.pad(slalom.ones(3), (1, 1), "reflect")
+
+
+def test_batch_norm_needs_running_statistics_at_evaluation() -> None:
+    with pytest.raises(slalom.errors.ShapeError, match="both unless training"):
+        nn.functional.batch_norm(slalom.ones(2, 3), None, None)
+    with pytest.raises(slalom.errors.ShapeError, match=r"3 channels, weight has shape \(2,\)"):
+        nn.functional.batch_norm(slalom.ones(2, 3), None, None, slalom.ones(2), training=True)
+
+
+def test_batch_norm_resets() -> None:
+    layer = nn.BatchNorm1d(3)
+    fresh = {name: t.numpy().copy() for name, t in layer.state_dict().items()}
+    with slalom.no_grad():
+        layer.weight.fill_(2.0)
+        layer(slalom.randn(8, 3))
+    assert layer.num_batches_tracked.item() == 1
+    layer.reset_parameters()
+    for name, t in layer.state_dict().items():
+        np.testing.assert_array_equal(t.numpy(), fresh[name])

@@ -1,0 +1,243 @@
+"""Every schedule and scheduler of the tables: values, traced rates, parity with PyTorch, resume, errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import slalom
+from slalom.errors import ConfigError, ModelFileError, StagingError
+from slalom.optim import SGD, Adam, lr_scheduler, schedules
+from slalom.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, LRScheduler, StepLR
+from tests.table_schedules import SCHEDULERS, SCHEDULES, Adapter, Row, rates
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "schedulers.json").read_text(encoding="utf-8"))
+each_schedule = pytest.mark.parametrize(
+    ("row", "numbers"), [(row, numbers) for row in SCHEDULES for numbers in row.samples]
+)
+each_scheduler = pytest.mark.parametrize(
+    ("row", "number"), [(row, i) for row in SCHEDULERS for i in range(len(row.samples))]
+)
+TIMES = (0, 1, 2, 3, 4.5, 5, 7, 9, 10, 12, 19, 20, 24, 100, 3999, 4000, 4001)
+
+
+def make(row: Row, numbers: dict[str, Any]) -> schedules.Schedule:
+    return getattr(schedules, row.name)(**numbers)
+
+
+def optimizer(*rates: float) -> SGD:
+    given = [{"params": [slalom.tensor([0.0], requires_grad=True)], "lr": rate} for rate in rates]
+    return SGD(given)
+
+
+# --- schedules ----------------------------------------------------------------------------------------------------
+def test_every_schedule_has_a_row_and_every_row_a_name() -> None:
+    assert {row.name for row in SCHEDULES} == set(schedules.__all__) - {"Schedule"}
+    assert {row.name for row in SCHEDULERS} == set(lr_scheduler.__all__) - {"LRScheduler"}
+    assert all(len(row.samples) >= 6 and row.wrong for row in (*SCHEDULES, *SCHEDULERS))
+
+
+@each_schedule
+def test_is_what_its_formula_says(row: Row, numbers: dict[str, Any]) -> None:
+    schedule = make(row, numbers)
+    for t in TIMES:
+        value = schedule(t)
+        assert isinstance(value, float | int)
+        assert value == pytest.approx(row.formula(t, **numbers), rel=1e-12, abs=1e-15), f"t = {t}"
+
+
+@each_schedule
+def test_takes_tensors_and_may_be_compiled(row: Row, numbers: dict[str, Any]) -> None:
+    schedule = make(row, numbers)
+    compiled = slalom.compile(schedule)
+    for t in TIMES:
+        given = slalom.tensor(float(t), dtype=slalom.float64)
+        for value in (schedule(given), compiled(given)):
+            assert value.dtype == np.float64 and value.shape == ()
+            assert value.item() == pytest.approx(schedule(t), rel=1e-14, abs=1e-15), f"t = {t}"
+    assert compiled.traces == 1
+
+
+@each_schedule
+def test_prints_compares_and_pickles_as_what_it_is(row: Row, numbers: dict[str, Any]) -> None:
+    schedule = make(row, numbers)
+    assert eval(repr(schedule), vars(schedules)) == schedule
+    assert pickle.loads(pickle.dumps(schedule)) == schedule == copy.deepcopy(schedule)
+    assert hash(schedule) == hash(make(row, numbers))
+    first = next(iter(numbers))
+    assert make(row, {**numbers, first: numbers[first] + 1}) != schedule
+
+
+@pytest.mark.parametrize("row", SCHEDULES, ids=lambda row: row.name)
+def test_wrong_numbers_are_named(row: Row) -> None:
+    for numbers, words in row.wrong:
+        with pytest.raises(ConfigError) as caught:
+            make(row, numbers)
+        assert f"{row.name}: " in str(caught.value) and words in str(caught.value)
+    with pytest.raises(TypeError, match="required"):
+        getattr(schedules, row.name)()
+
+
+# --- schedulers ---------------------------------------------------------------------------------------------------
+@each_scheduler
+def test_rates_are_those_of_pytorch_as_stored(row: Adapter, number: int) -> None:
+    expected = GOLDEN[f"{row.name} {number}"]
+    np.testing.assert_allclose(rates(slalom, row.name, row.samples[number]), expected, rtol=1e-12, atol=1e-16)
+
+
+@each_scheduler
+def test_rates_are_those_of_pytorch(row: Adapter, number: int) -> None:
+    torch = pytest.importorskip("torch")
+    expected = rates(torch, row.name, row.samples[number])
+    np.testing.assert_allclose(rates(slalom, row.name, row.samples[number]), expected, rtol=1e-12, atol=1e-16)
+
+
+@each_scheduler
+def test_goes_on_from_a_saved_state(row: Adapter, number: int) -> None:
+    options = row.samples[number]
+    first = optimizer(0.1, 0.5)
+    scheduler = getattr(lr_scheduler, row.name)(first, **options)
+    for _ in range(7):
+        scheduler.step()
+    again = optimizer(3.0, 4.0)
+    resumed = getattr(lr_scheduler, row.name)(again, **options)
+    resumed.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+    again.load_state_dict(first.state_dict())
+    assert resumed.get_last_lr() == scheduler.get_last_lr()
+    # PyTorch's other way: from the optimizer's state and the number of the last epoch.
+    third = optimizer(3.0, 4.0)
+    third.load_state_dict(first.state_dict())
+    numbered = getattr(lr_scheduler, row.name)(third, **options, last_epoch=scheduler.last_epoch - 1)
+    for _ in range(7):
+        for other in (scheduler, resumed, numbered):
+            other.step()
+        assert resumed.get_last_lr() == scheduler.get_last_lr() == numbered.get_last_lr()
+
+
+@pytest.mark.parametrize("row", SCHEDULERS, ids=lambda row: row.name)
+def test_wrong_options_are_named(row: Adapter) -> None:
+    for options, words in row.wrong:
+        with pytest.raises(ConfigError) as caught:
+            getattr(lr_scheduler, row.name)(optimizer(0.1, 0.1), **options)
+        assert words in str(caught.value)
+    with pytest.raises(ConfigError, match=f"{row.name}"):
+        getattr(lr_scheduler, row.name)([0.1], **row.samples[0])
+
+
+def test_two_schedulers_on_one_optimizer_multiply_as_in_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def walk(lib: Any) -> list[float]:
+        held = lib.optim.SGD([lib.tensor([0.0], requires_grad=True)], lr=0.3)
+        names = lib.optim.lr_scheduler
+        both = [
+            names.LinearLR(held, start_factor=0.25, total_iters=4),
+            names.ExponentialLR(held, gamma=0.9),
+            names.StepLR(held, step_size=3, gamma=0.5),
+        ]
+        found = []
+        for _ in range(12):
+            found.append(held.param_groups[0]["lr"])
+            held.step()
+            for scheduler in both:
+                scheduler.step()
+        return found
+
+    assert walk(slalom) == pytest.approx(walk(torch), rel=1e-12)
+
+
+def test_a_rate_set_by_hand_is_scaled_on() -> None:
+    held = optimizer(0.1)
+    scheduler = ExponentialLR(held, gamma=0.5)
+    scheduler.step()
+    held.param_groups[0]["lr"] = 0.8
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.4]
+
+
+def test_a_schedule_is_a_factor_for_each_group() -> None:
+    held = optimizer(0.1, 0.5)
+    scheduler = LambdaLR(held, schedules.cosine(steps=10, warmup=2))
+    found = []
+    for _ in range(4):
+        found.append(scheduler.get_last_lr())
+        scheduler.step()
+    factors = [0.0, 0.5, 1.0, (1 + math.cos(math.pi / 8)) / 2]
+    assert found == [pytest.approx([0.1 * f, 0.5 * f]) for f in factors]
+
+
+def test_a_scheduler_of_ones_own() -> None:
+    class Halved(LRScheduler):
+        def rate(self, base: float, epoch: int) -> float:
+            return base / 2**epoch
+
+    class Sawtooth(LRScheduler):
+        def get_lr(self) -> list[float]:
+            return [base * (1 + self.last_epoch % 2) for base in self.base_lrs]
+
+    for kind, expected in ((Halved, [0.8, 0.4, 0.2]), (Sawtooth, [0.8, 1.6, 0.8])):
+        scheduler = kind(optimizer(0.8))
+        found = [scheduler.get_last_lr()[0]]
+        for _ in range(2):
+            scheduler.step()
+            found.append(scheduler.get_last_lr()[0])
+        assert found == expected
+    with pytest.raises(NotImplementedError, match="rate"):
+        LRScheduler(optimizer(0.1))
+
+
+def test_continuing_needs_what_the_first_run_left() -> None:
+    with pytest.raises(ConfigError, match="initial_lr"):
+        ExponentialLR(optimizer(0.1), gamma=0.9, last_epoch=3)
+    state = StepLR(optimizer(0.1, 0.2), 2).state_dict()
+    with pytest.raises(ModelFileError, match="2 groups; needed 1"):
+        StepLR(optimizer(0.1), 2).load_state_dict(state)
+
+
+def test_a_rate_that_is_a_tensor_is_written_in_place() -> None:
+    rate = slalom.tensor(0.5, dtype=slalom.float64)
+    held = Adam([slalom.tensor([0.0], requires_grad=True)], lr=rate)
+    scheduler = LinearLR(held, total_iters=2)
+    scheduler.step()
+    assert held.param_groups[0]["lr"] is rate
+    assert rate.item() == pytest.approx(0.5 * 2 / 3)
+
+
+def test_a_compiled_step_sees_the_rate_and_is_recorded_once() -> None:
+    w = slalom.tensor([0.0], requires_grad=True)
+    held = SGD([w], lr=1.0)
+    scheduler = CosineAnnealingLR(held, T_max=4)
+
+    @slalom.compile
+    def step() -> None:
+        held.zero_grad()
+        w.sum().backward()
+        held.step()
+
+    seen = []
+    for _ in range(5):
+        before = w.item()
+        step()
+        seen.append(before - w.item())
+        scheduler.step()
+    assert seen == pytest.approx([(1 + math.cos(math.pi * t / 4)) / 2 for t in range(5)], abs=1e-6)
+    assert step.traces == 1
+
+
+def test_a_scheduler_inside_a_compiled_function_is_an_error_with_the_users_line() -> None:
+    scheduler = ExponentialLR(optimizer(0.1), gamma=0.9)
+
+    @slalom.compile
+    def step() -> None:
+        scheduler.step()
+
+    with pytest.raises(StagingError, match=r"ExponentialLR\.step\(\) while staging, at .*test_schedules\.py:\d+"):
+        step()
+    assert scheduler.get_last_lr() == [0.1]

@@ -1,0 +1,47 @@
+"""What PyTorch makes of a row of the tables: used live by the tests and, for the golden files, by tools/golden_layers.py.
+
+Nothing here imports torch: it is handed in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from layer_cases import cotangent, loss_values, sample_input, state_values
+from table_layers import Row, Sample
+from table_losses import LossRow
+
+
+def _arrays(results: dict[str, Any]) -> dict[str, Any]:
+    return {name: t.detach().numpy() for name, t in results.items() if t is not None}
+
+
+def layer_results(torch: Any, row: Row, sample: Sample, mode: str, dtype: str) -> dict[str, Any]:
+    """Output, gradients and buffers of a layer."""
+    built, kind = row.build(torch.nn), getattr(torch, dtype)
+    if isinstance(built, torch.nn.Module):
+        built.to(kind).load_state_dict({name: torch.from_numpy(a) for name, a in state_values(row).items()})
+        built.train(mode == "train")
+    x = torch.from_numpy(np.asarray(sample_input(row.id, sample)))
+    if x.is_floating_point():
+        x = x.to(kind).requires_grad_()
+    out = built(x)
+    if out.requires_grad:
+        (out * torch.from_numpy(cotangent(tuple(out.shape))).to(kind)).sum().backward()
+    results = {"out": out, "input.grad": x.grad}
+    if isinstance(built, torch.nn.Module):
+        results |= {f"{name}.grad": p.grad for name, p in built.named_parameters()} | dict(built.named_buffers())
+    return _arrays(results)
+
+
+def loss_results(torch: Any, row: LossRow, i: int, reduction: str, dtype: str) -> dict[str, Any]:
+    """A loss's value and its gradient."""
+    kind = getattr(torch, dtype)
+    x, target, weights = loss_values(row, i)
+    x = torch.from_numpy(x).to(kind).requires_grad_()
+    target = torch.from_numpy(target)
+    target = target.to(kind) if target.is_floating_point() else target
+    out = row.build(torch.nn, reduction, *(torch.from_numpy(w).to(kind) for w in weights))(x, target)
+    (out * torch.from_numpy(cotangent(tuple(out.shape))).to(kind)).sum().backward()
+    return _arrays({"out": out, "input.grad": x.grad})
