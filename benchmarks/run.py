@@ -30,7 +30,8 @@ def import_time() -> list[Row]:
         "heavy = [m for m in ('sklearn', 'pyarrow', 'rich', 'pandas', 'torch') if m in sys.modules]; print(s, heavy)"
     )
     outputs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(5)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(5)
     ]
     seconds = min(float(line.split()[0]) for line in outputs)
     whole = _wall([sys.executable, "-c", "import slalom"])
@@ -72,7 +73,10 @@ def main_job() -> list[Row]:
         command = [sys.executable, "-m", "slalom.cli", "train", str(path), "--target", target, "--seed", "0"]
         started = time.perf_counter()
         run = subprocess.run(
-            [*command, "--out", str(out), "--overwrite", "--json", "--quiet"], capture_output=True, text=True, check=True
+            [*command, "--out", str(out), "--overwrite", "--json", "--quiet"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         result = json.loads(run.stdout)
         score = result["test"][metric]
@@ -120,7 +124,9 @@ def _short(value: Any) -> str:
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 if __name__ == "__main__":

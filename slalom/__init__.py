@@ -11,7 +11,7 @@ from typing import Any
 
 from slalom import autograd, data, errors, nn, optim, train, utils
 from slalom.compiler.runtime import get_num_threads, set_num_threads
-from slalom.compiler.stage import compile  # noqa: A004 (PyTorch's name)
+from slalom.compiler.stage import compile
 from slalom.core.autodiff import (
     enable_grad,
     grad,
@@ -38,25 +38,25 @@ from slalom.core.dtype import (
     uint8,
     uint32,
 )
-from slalom.core.functional.activation import *  # noqa: F403
-from slalom.core.functional.arithmetic import *  # noqa: F403
-from slalom.core.functional.creation import *  # noqa: F403
-from slalom.core.functional.indexing import *  # noqa: F403
-from slalom.core.functional.reduce import *  # noqa: F403
-from slalom.core.functional.shaping import *  # noqa: F403
+from slalom.core.functional.activation import *
+from slalom.core.functional.arithmetic import *
+from slalom.core.functional.creation import *
+from slalom.core.functional.indexing import *
+from slalom.core.functional.reduce import *
+from slalom.core.functional.shaping import *
 from slalom.core.functional.shaping import device
-from slalom.core.random import *  # noqa: F403
+from slalom.core.random import *
 from slalom.core.tensor import Tensor
 from slalom.train import Trainer, load, save
 
 __version__ = "0.1.0"
 
-float = float32  # noqa: A001 (PyTorch's names for dtypes)
+float = float32
 double = float64
 long = int64
-int = int32  # noqa: A001
+int = int32
 short = int16
-bool = bool_  # noqa: A001
+bool = bool_
 
 _LATER = ("cli", "estimators", "inspect", "playground", "report", "tabular", "tune")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from slalom.core import dtype
+from slalom.core import dtype, random
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("slalom")
 @pytest.fixture(autouse=True)
 def _fresh_state() -> Iterator[None]:
     """No test sees what another one set."""
+    random.manual_seed(0)
     yield
     dtype.set_default_dtype(dtype.float32)
 
@@ -35,3 +36,15 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def keep_result(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Write what a long sweep found to a file that is committed: tests/results/<test>.txt."""
+
+    def keep(text: str) -> None:
+        folder = ROOT / "tests" / "results"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{request.node.name}.txt").write_text(text + "\n")
+
+    return keep

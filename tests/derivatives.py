@@ -17,11 +17,11 @@ def _array(t: Any) -> Any:
     return t.detach().numpy()
 
 
-def _difference(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """The central difference of ``function``, arrays in and array out, along the tangents."""
+def _differences(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+    """The central differences of ``function``, arrays in and arrays out, along the tangents."""
     ahead = function(*(p + STEP * t for p, t in zip(primals, tangents, strict=True)))
     behind = function(*(p - STEP * t for p, t in zip(primals, tangents, strict=True)))
-    return (ahead - behind) / (2 * STEP)
+    return [(a - b) / (2 * STEP) for a, b in zip(ahead, behind, strict=True)]
 
 
 def check_derivatives(function: Callable[..., Tensor], primals: Sequence[Any], seed: int = 0) -> None:
@@ -32,7 +32,7 @@ def check_derivatives(function: Callable[..., Tensor], primals: Sequence[Any], s
     tensors, directions = [Tensor(p) for p in arrays], [Tensor(t) for t in tangents]
 
     out, moved = slalom.jvp(function, tensors, directions)
-    numeric = _difference(lambda *ps: _array(function(*map(Tensor, ps))), arrays, tangents)
+    (numeric,) = _differences(lambda *ps: [_array(function(*map(Tensor, ps)))], arrays, tangents)
     np.testing.assert_allclose(_array(moved), numeric, rtol=1e-6, atol=1e-7, err_msg="jvp against differences")
 
     weights = np.asarray(rng.normal(size=out.shape))
@@ -53,7 +53,7 @@ def check_derivatives(function: Callable[..., Tensor], primals: Sequence[Any], s
     turned = slalom.grad(  # reverse over reverse
         lambda *ps: sum((g * d).sum() for g, d in zip(gradient(*ps), directions, strict=True)), numbers
     )(*tensors)
-    for i, (forward, reverse) in enumerate(zip(bent, turned, strict=True)):
-        numeric = _difference(lambda *ps: _array(gradient(*map(Tensor, ps))[i]), arrays, tangents)
+    numerics = _differences(lambda *ps: map(_array, gradient(*map(Tensor, ps))), arrays, tangents)
+    for forward, reverse, numeric in zip(bent, turned, numerics, strict=True):
         np.testing.assert_allclose(_array(forward), numeric, rtol=1e-5, atol=1e-6, err_msg="second order, hvp")
         np.testing.assert_allclose(_array(reverse), numeric, rtol=1e-5, atol=1e-6, err_msg="second order, grad of grad")

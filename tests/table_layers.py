@@ -27,8 +27,8 @@ class Sample(NamedTuple):
 class Row:
     """``name``: the public name. ``state``: the state dict's names and shapes. ``out``: output shape of input shape.
 
-    ``errors``: an input that must be refused, and what the message must say. ``bad``: constructions or calls that must be
-    refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others.
+    ``errors``: an input that must be refused, and what the message must say. ``bad``: constructions or calls that must
+    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others.
     """
 
     name: str
@@ -244,7 +244,8 @@ FUNCTIONS: tuple[Row, ...] = (
     Row("softmax", lambda nn: lambda x: nn.functional.softmax(x, 0), ANY),
     Row("log_softmax", lambda nn: lambda x: nn.functional.log_softmax(x, dim=-1), ANY),
     Row("dropout", lambda nn: lambda x: nn.functional.dropout(x, 0.4, training=False), ANY),
-    Row("linear", lambda nn: lambda x: nn.functional.linear(x, x[:3, :5]), _lines((3, 5), (4, 5), (1, 5), (2, 5), (9, 5)),
+    Row("linear", lambda nn: lambda x: nn.functional.linear(x, x[:3, :5]),
+        _lines((3, 5), (4, 5), (1, 5), (2, 5), (9, 5)),
         out=lambda s: (s[0], min(3, s[0]))),
     Row("prelu", lambda nn: lambda x: nn.functional.prelu(x, (x.sum() * 0.1).reshape(1)), ANY),
     Row("layer_norm", lambda nn: lambda x: nn.functional.layer_norm(x, (5,)), ROWS_OF_5),

@@ -106,7 +106,7 @@ def test_the_loop_runs_as_a_script(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_learns_and_shuffles_anew_each_epoch(run: dict[str, Any]) -> None:
-    assert run["losses"][-1] < 0.75 * run["losses"][0]
+    assert run["losses"][-1] < 0.55 < run["losses"][0]  # the entropy of the classes is 0.673
     assert len({tuple(order) for order in run["order"]}) == EPOCHS
     assert all(sorted(order) == list(range(500)) for order in run["order"])
 

@@ -49,7 +49,8 @@ def names(pairs: Any) -> list[str]:
 # --- registering --------------------------------------------------------------------------------------------------
 def test_what_is_assigned_is_registered_in_order() -> None:
     net = Net()
-    assert names(net.named_parameters()) == ["scale", "layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
+    layers = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
+    assert names(net.named_parameters()) == ["scale", *layers]
     assert names(net.named_parameters(remove_duplicate=False))[-1] == "tied.weight"
     assert names(net.named_parameters(recurse=False)) == ["scale"]
     assert names(net.named_parameters(prefix="net"))[:2] == ["net.scale", "net.layers.0.weight"]
@@ -88,7 +89,7 @@ BAD_REGISTRATIONS = [
     (lambda: setattr(Net(), "scale", slalom.ones(1)), DTypeError, r"Net.scale: got Tensor; needed a Parameter or None"),
     (lambda: setattr(Net(), "layers", 3), DTypeError, r"Net.layers: got int; needed a Module or None"),
     (lambda: setattr(Net(), "count", "x"), DTypeError, r"Net.count: got str; needed a Tensor or None"),
-    (lambda: Early(), ConfigError, r"Early.weight assigned too early. Hint: call super\(\).__init__\(\) first"),
+    (Early, ConfigError, r"Early.weight assigned too early. Hint: call super\(\).__init__\(\) first"),
     (lambda: Net().register_parameter("a.b", None), ConfigError, r"got 'a.b'; needed a name without dots"),
     (lambda: Net().register_parameter("forward", nn.Parameter([1.0])), ConfigError, r"Net.forward: needed a name"),
     (lambda: Net().register_parameter("p", slalom.ones(1)), DTypeError, r"register_parameter\('p'\): got Tensor"),
@@ -144,7 +145,7 @@ def test_conversion_keeps_identity_and_integers() -> None:
     assert next(net.to("cpu").float().cpu().parameters()).dtype == np.float32
     with pytest.raises(ConfigError, match="device: got 'cuda'; needed 'cpu'"):
         net.cuda()
-    with pytest.raises(DTypeError, match="Net.to: got int64; needed a floating dtype"):
+    with pytest.raises(DTypeError, match=r"Net\.to: got int64; needed a floating dtype"):
         net.to(slalom.int64)
 
 
@@ -153,8 +154,8 @@ def test_copies_and_pickles_keep_ties_and_modes() -> None:
     for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert copied.tied.weight is copied.layers[0].weight and copied.tied.weight is not net.tied.weight
         assert not copied.layers[2].training and repr(copied) == repr(net)
-        np.testing.assert_array_equal(copied(slalom.ones(1, 3)).detach().numpy(), net(slalom.ones(1, 3)).detach().numpy())
-        assert copied.count.item() == 1
+        x = slalom.ones(1, 3)
+        assert copied(x).tolist() == net(x).tolist()
 
 
 def test_paths() -> None:
@@ -196,7 +197,7 @@ def test_load_state_dict_lists_all_that_does_not_fit_and_writes_nothing() -> Non
     del state["count"]
     state["extra"] = slalom.ones(1)
     state["layers.2.bias"] = slalom.ones(5)
-    message = r"load_state_dict into Net: got missing count; unexpected extra; layers.2.bias has shape \(5,\), needs \(3,\)"
+    message = r"into Net: got missing count; unexpected extra; layers.2.bias has shape \(5,\), needs \(3,\)"
     with pytest.raises(ModelFileError, match=message):
         net.load_state_dict(state)
     with pytest.raises(ModelFileError, match=r"got layers.2.bias has"):
@@ -211,7 +212,7 @@ def test_load_state_dict_lists_all_that_does_not_fit_and_writes_nothing() -> Non
 def test_hooks_see_and_replace() -> None:
     layer, seen = nn.Identity(), []
     with layer.register_forward_pre_hook(lambda module, args: (args[0] + 1,)):
-        handle = layer.register_forward_hook(lambda module, args, out: seen.append((module, args[0].item(), out.item())))
+        handle = layer.register_forward_hook(lambda *call: seen.append((call[0], call[1][0].item(), call[2].item())))
         doubled = layer.register_forward_hook(lambda module, args, out: out * 2)
         assert layer(slalom.tensor(1.0)).item() == 4
         assert seen == [(layer, 2.0, 2.0)]
@@ -253,9 +254,9 @@ def test_errors_name_the_path_and_both_numbers() -> None:
     assert str(caught.value) == message
     assert caught.value.what == message  # and so do copies of the error, as a worker process would send
     assert str(pickle.loads(pickle.dumps(caught.value))) == message
+    hooked = nn.Sequential(nn.Tanh())
+    hooked[0].register_forward_hook(lambda module, args, out: out.sum().item())
     with pytest.raises(StagingError, match=r"^model\.0 \(Tanh\): item\(\) while staging") as staged:
-        hooked = nn.Sequential(nn.Tanh())
-        hooked[0].register_forward_hook(lambda module, args, out: out.sum().item())
         slalom.compile(hooked)(slalom.ones(2))
     assert __file__ in str(staged.value)
     net = Outer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 from pathlib import Path
@@ -499,3 +500,19 @@ def test_the_scalar_arithmetic_is_done_once_for_all_parameters() -> None:
         counts.append(sum(graph.types[eq.out].shape == () and graph.types[eq.out].dtype == np.float64
                           for eq in graph.equations))  # fmt: skip
     assert counts[0] == counts[1]
+
+
+def test_steps_leave_nothing_to_collect() -> None:
+    params = [leaf(1.0) for _ in range(3)]
+    optimizer = AdamW(params, amsgrad=True)
+    moved(optimizer, 1.0)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            optimizer.zero_grad()
+            sum((p * p).sum() for p in params).backward()
+            optimizer.step()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -1,4 +1,4 @@
-"""What PyTorch makes of a row of the tables: used live by the tests and, for the golden files, by tools/golden_layers.py.
+"""What PyTorch makes of a row of the tables: used live by the tests, and by tools/golden_layers.py for the files.
 
 Nothing here imports torch: it is handed in.
 """

@@ -29,7 +29,9 @@ Written by tools/make_stub.py; do not edit.
 """
 # fmt: off
 
-from builtins import bool as _bool, float as _float, int as _int
+from builtins import bool as _bool
+from builtins import float as _float
+from builtins import int as _int
 '''
 WIDTH = 116  # of the 120 columns of a line, less the indentation in the class
 BUILTINS = ("bool", "float", "int")
@@ -41,11 +43,7 @@ def own_names() -> set[str]:
     """What stands in the body of the class itself."""
     module = ast.parse(Path(tensor.__file__).read_text(encoding="utf-8"))
     (body,) = (node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == "Tensor")
-    return {node.name for node in body if isinstance(node, ast.FunctionDef)} | {
-        "__module__",
-        "__annotations__",
-        "__doc__",
-    }
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 class Names(ast.NodeTransformer):

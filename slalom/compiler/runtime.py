@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from slalom.errors import ConfigError
 
-_threads: int | None = None
+_chosen: list[int] = []  # what set_num_threads was given last
 
 
 def available_cpus() -> int:
@@ -17,7 +16,7 @@ def available_cpus() -> int:
 
 def get_num_threads() -> int:
     """The number of threads in use: what was set, or the processors this process may run on."""
-    return _threads or available_cpus()
+    return _chosen[-1] if _chosen else available_cpus()
 
 
 def set_num_threads(n: int) -> None:
@@ -26,16 +25,11 @@ def set_num_threads(n: int) -> None:
     The NumPy executor's threads are those of NumPy's BLAS, which are limited where threadpoolctl is installed.
     Raises: ConfigError unless n is a positive integer.
     """
-    global _threads
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if type(n) is not int or n < 1:
         raise ConfigError("set_num_threads", got=n, needed="a positive integer")
-    _threads = n
+    _chosen[:] = [n]
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         return
-    _limit(threadpool_limits, n)
-
-
-def _limit(threadpool_limits: Any, n: int) -> None:
     threadpool_limits(limits=n, user_api="blas")

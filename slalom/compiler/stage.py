@@ -7,25 +7,50 @@ The signature is the shapes, dtypes, tree and Python values of the arguments; gu
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slalom.compiler.executor import NumpyExecutor
-from slalom.core.dtype import get_default_dtype
+from slalom.core.dtype import DType, get_default_dtype
+from slalom.core.graph import Graph, Type
 from slalom.core.node import MODE, Abstract, Mode, Storage
 from slalom.core.primitive import Array
+from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, to_array
-from slalom.core.trace import Binding, Graph, Guard, Trace, Type
-from slalom.core.tree import is_named_tuple
+from slalom.core.trace import Binding, Guard, Trace
 from slalom.errors import StagingError
 
 RETRACES_BEFORE_WARNING = 8
+
+
+class _Signature(NamedTuple):
+    """What a call must share with a recorded one."""
+
+    tree: Any
+    tensors: tuple[_Given, ...]
+    grad_mode: bool
+    default_dtype: DType
+
+
+class _Given(NamedTuple):
+    """What a record depends on in a tensor among the arguments."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    requires_grad: bool
+    has_grad: bool
+    first_on_buffer: int
+    """The first argument with the same buffer: a write to one must be seen in the other."""
+    first: int
+    """The first argument that is this very tensor."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +60,39 @@ class _Leaf:
     position: int
 
 
+@dataclass(frozen=True)
+class _Fixed:
+    """A Python value in such a tree."""
+
+    value: Any
+
+
 @dataclass
 class _Entry:
     """One recorded graph and all that is needed to run it again."""
 
     graph: Graph
     binding: Binding
-    guards: list[Guard]
+    guards: tuple[Guard, ...]
     run: NumpyExecutor
     result: Any
-    states: frozenset[int]
-    """Ids of the storages that are state (the binding keeps them alive)."""
+    identities: list[_Identity]
+    """Of the objects among the arguments."""
+
+    def changed(self, leaves: list[Tensor]) -> str | None:
+        """The fact that no longer holds, if there is one."""
+        for guard in self.guards:
+            if not guard.holds():
+                return guard.text
+        aliases, states = self.binding.aliases, self.binding.states
+        for i, t in enumerate(leaves):
+            if not aliases[i](t) if i in aliases else id(t._storage) in states:
+                return f"whether argument {i} is also state"
+        return None
+
+    def dead(self) -> bool:
+        """Whether it can never be used again: a tensor or an object that it belongs to is gone."""
+        return any(ref() is None for ref in self.binding.watched) or any(i.gone() for i in self.identities)
 
 
 class Compiled:
@@ -55,10 +102,11 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._entries: dict[Any, list[_Entry]] = {}
+        self._entries: dict[_Signature, list[_Entry]] = {}
         self._latest: _Entry | None = None
+        self._traced: _Signature | None = None
         self._lock = threading.RLock()
         self.traces = 0
 
@@ -73,19 +121,13 @@ class Compiled:
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if MODE.get().trace is not None:
+        mode = MODE.get()
+        if mode.trace is not None:
             return self._function(*args, **kwargs)  # part of the outer graph
         leaves: list[Tensor] = []
-        tree = _flatten((args, kwargs), leaves)
-        mode = MODE.get()
-        signature = (
-            tree,
-            tuple((t.shape, t.dtype, t.requires_grad) for t in leaves),
-            _shared(leaves),
-            mode.grad,
-            get_default_dtype(),
-        )
-        entry, changed = self._find(signature, leaves)
+        tree = _flatten((args, kwargs), leaves, _key)
+        signature = _Signature(tree, _given(leaves), mode.grad, get_default_dtype())
+        entry, _ = self._find(signature, leaves)
         if entry is None:
             with self._lock:
                 entry, changed = self._find(signature, leaves)
@@ -94,67 +136,63 @@ class Compiled:
         self._latest = entry
         return _execute(entry, leaves)
 
-    def _find(self, signature: Any, leaves: list[Tensor]) -> tuple[_Entry | None, str]:
+    def _find(self, signature: _Signature, leaves: list[Tensor]) -> tuple[_Entry | None, str]:
         """The recorded graph that still holds, or what changed since the last one under this signature."""
-        try:
-            entries = self._entries.get(signature, ())
-        except TypeError as error:
-            raise StagingError(
-                f"compile: an argument that is not hashable ({error})",
-                needed="tensors, arrays, numbers, strings, None, or lists, tuples and dicts of them",
-            ) from error
-        changed = "the shapes, dtypes or Python values of the arguments"
-        for entry in entries:
-            failed = next((g.text for g in entry.guards if not g.holds()), None)
-            if failed is None and any(id(t._storage) in entry.states for t in leaves):
-                failed = "an argument that is also state"
+        changed = ""
+        for entry in self._entries.get(signature, ()):
+            failed = entry.changed(leaves)
             if failed is None:
                 return entry, ""
             changed = failed
         return None, changed
 
-    def _trace(self, signature: Any, args: Any, kwargs: Any, leaves: list[Tensor], changed: str) -> _Entry:
+    def _trace(self, signature: _Signature, args: Any, kwargs: Any, leaves: list[Tensor], changed: str) -> _Entry:
+        identities: list[_Identity] = []
+        template = _flatten((args, kwargs), [], lambda value: _noted(value, identities))
+        for t in leaves:
+            _check_argument(t)
+        trace = Trace()
+        token = MODE.set(Mode(signature.grad_mode, trace))
+        try:
+            stand_ins = [trace.argument(i, t) for i, t in enumerate(leaves)]
+            guard_reads(trace, self._function, tuple(value if _has_identity(value) else None for value in args))
+            given_args, given_kwargs = _rebuild(template, stand_ins)
+            outs: list[Tensor] = []
+            result = _flatten(self._function(*given_args, **given_kwargs), outs, _Fixed)
+            graph, binding = trace.finish(outs)
+            guards = tuple(trace.guards.values())
+        finally:
+            MODE.reset(token)
+            trace.close()
+        entry = _Entry(graph.check(), binding, guards, NumpyExecutor(graph), result, identities)
+        for known, entries in list(self._entries.items()):
+            entries[:] = [e for e in entries if not e.dead()]
+            if not entries:
+                del self._entries[known]
+        self._entries.setdefault(signature, []).append(entry)
         self.traces += 1
         if self.traces == RETRACES_BEFORE_WARNING + 1:
+            name, what = getattr(self, "__name__", "a function"), changed or _difference(self._traced, signature)
             warnings.warn(
-                f"{getattr(self, '__name__', 'function')} was recorded {self.traces} times; the last time because this "
-                f"changed: {changed}. Pass numbers that change as tensors.",
+                f"{name} was recorded {self.traces} times; the last time because this changed: {what}. "
+                "Pass numbers that change as tensors.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
-        trace = Trace()
-        token = MODE.set(Mode(MODE.get().grad, trace))
-        try:
-            stand_ins = [
-                trace.argument(i, Type(t.shape, t.dtype), _differentiable(t), t._storage)  # type: ignore[arg-type]
-                for i, t in enumerate(leaves)
-            ]
-            _guard_names(trace, self._function)
-            given_args, given_kwargs = _rebuild(_flatten((args, kwargs), []), stand_ins)
-            outs: list[Tensor] = []
-            result = _flatten(self._function(*given_args, **given_kwargs), outs)
-            graph, binding = trace.finish(outs)
-        finally:
-            trace.open = False
-            MODE.reset(token)
-        graph.check()
-        states = frozenset(id(s) for s in binding.inputs if isinstance(s, Storage))
-        arguments = {id(t._storage) for t in leaves}
-        entry = _Entry(
-            graph, binding, list(trace.guards.values()), NumpyExecutor(graph), result, states - arguments
-        )
-        self._entries.setdefault(signature, []).append(entry)
+        self._traced = signature
         return entry
 
 
-def compile(function: Callable[..., Any]) -> Compiled:  # noqa: A001 (PyTorch's name)
+def compile(function: Callable[..., Any]) -> Compiled:
     """Record ``function`` at its first call and run the record from then on; usable as a decorator.
 
     Everything that Tensor operations do inside is recorded: forward, ``backward()``, ``optimizer.step()``. Tensors
     from outside (parameters, buffers, optimizer slots, random counters) are found, read anew at each call and
-    written back; nothing has to be declared. Python code runs only while recording, so a branch on a tensor's
-    value is an error there that names the line.
+    written back; nothing has to be declared. NumPy arrays among the arguments are seen as tensors inside. Python code
+    runs only while recording, so a branch on a tensor's value is an error there that names the line; plain Python
+    values are part of the record, and a change of one that the function reads by name records anew.
 
+    Returns: a function whose results are new tensors without history, never the arguments or states themselves.
     Raises: StagingError for what cannot be recorded.
 
     >>> step = compile(lambda x: x * 2 + 1)
@@ -163,116 +201,159 @@ def compile(function: Callable[..., Any]) -> Compiled:  # noqa: A001 (PyTorch's 
     """
     if not callable(function):
         raise StagingError("compile", got=type(function).__name__, needed="a function")
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise StagingError("compile", got="a generator or coroutine function", needed="a function that returns")
     return function if isinstance(function, Compiled) else Compiled(function)
 
 
-def _differentiable(t: Tensor) -> bool:
-    if t.requires_grad and not t.is_leaf and MODE.get().grad:
+# --- the signature ------------------------------------------------------------------------------------------------
+def _given(leaves: list[Tensor]) -> tuple[_Given, ...]:
+    buffers: dict[int, int] = {}
+    handles: dict[int, int] = {}
+    return tuple(
+        [
+            _Given(
+                t.shape,
+                t.dtype,
+                t._live,
+                t._grad is not None,
+                buffers.setdefault(id(t._storage), i),
+                handles.setdefault(id(t), i),
+            )
+            for i, t in enumerate(leaves)
+        ]
+    )
+
+
+def _check_argument(t: Tensor) -> None:
+    array = t._storage.array
+    if isinstance(array, Abstract):
+        array.refuse("calling a compiled function")
+    if t._live and not t.is_leaf and MODE.get().grad:
         raise StagingError(
             f"compile: an argument of shape {t.shape} that was computed from tensors requiring gradients",
             hint="detach() it, or compute it inside the compiled function",
         )
-    return t.requires_grad
+
+
+class _Identity:
+    """Stands for an object in a signature that is equal to itself only; does not keep it alive."""
+
+    __slots__ = ("_id", "_ref")
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        try:
+            self._ref: Callable[[], Any] = weakref.ref(value)
+        except TypeError:
+            self._ref = lambda: value
+
+    def gone(self) -> bool:
+        return self._ref() is None
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and not self.gone() and self._ref() is other._ref()
+
+
+def _key(value: Any) -> Any:
+    """What of a Python value a record depends on, hashable."""
+    if isinstance(value, float):
+        return type(value), value.hex()  # tells 0.0 from −0.0, and NaN is itself
+    if isinstance(value, (slice, set, frozenset)):
+        parts = [value.start, value.stop, value.step] if isinstance(value, slice) else value
+        return type(value), (tuple if isinstance(value, slice) else frozenset)(_key(part) for part in parts)
+    return _Identity(value) if _has_identity(value) else (type(value), value)  # 1, 1.0 and True are equal
+
+
+def _has_identity(value: Any) -> bool:
+    """Whether a value is not one of those that are told apart by what they hold."""
+    if isinstance(value, (Tensor, np.ndarray, np.generic, list, tuple, dict, set, slice)):
+        return False
+    rule: Any = type(value).__hash__
+    return rule is None or (rule is object.__hash__ and value is not None)
+
+
+def _noted(value: Any, identities: list[_Identity]) -> _Fixed:
+    key = _key(value)
+    if isinstance(key, _Identity):
+        identities.append(key)
+    return _Fixed(value)
+
+
+def _difference(before: _Signature | None, now: _Signature) -> str:
+    """In what two signatures differ, in words."""
+    if before is None or before.tree != now.tree:
+        return "the Python values or the structure of the arguments"
+    for i, (a, b) in enumerate(zip(before.tensors, now.tensors, strict=True)):
+        if a != b:
+            types_ = f" ({Type(a.shape, a.dtype)}, then {Type(b.shape, b.dtype)})" if a[:2] != b[:2] else ""
+            return f"argument {i}{types_ or ': its requires_grad, .grad or buffer'}"
+    return "grad mode or the default dtype"
 
 
 # --- trees of arguments and results -------------------------------------------------------------------------------
-def _flatten(value: Any, leaves: list[Tensor]) -> Any:
-    """A hashable picture of a tree, its tensors (and arrays, as tensors) appended to ``leaves``."""
+def _flatten(value: Any, leaves: list[Tensor], fixed: Callable[[Any], Any]) -> Any:
+    """The structure of a tree, with ``fixed(value)`` for Python values; its tensors are appended to ``leaves``."""
+    if isinstance(value, np.ndarray):
+        value = Tensor._of(to_array(value, copy=False))  # while staging, an error for an array that may change
     if isinstance(value, Tensor):
         leaves.append(value)
         return _Leaf(len(leaves) - 1)
-    if isinstance(value, (np.ndarray, np.generic)):
-        if isinstance(value, np.ndarray) and MODE.get().trace is None:
-            leaves.append(Tensor._of(to_array(value, copy=False)))
-            return _Leaf(len(leaves) - 1)
-        return value.item() if isinstance(value, np.generic) else value
-    if is_named_tuple(value):
-        return ("namedtuple", type(value), tuple(_flatten(item, leaves) for item in value))
-    if isinstance(value, (list, tuple)):
-        return (type(value).__name__, type(value), tuple(_flatten(item, leaves) for item in value))
     if isinstance(value, dict):
-        return ("dict", dict, tuple((key, _flatten(item, leaves)) for key, item in value.items()))
-    return ("value", type(value), value)  # the type too: 1, 1.0 and True are equal but not the same
+        return (dict, tuple([(key, _flatten(item, leaves, fixed)) for key, item in value.items()]))
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple([_flatten(item, leaves, fixed) for item in value]))
+    return fixed(value)
 
 
 def _rebuild(tree: Any, leaves: list[Tensor]) -> Any:
     if isinstance(tree, _Leaf):
         return leaves[tree.position]
-    if not isinstance(tree, tuple):
-        return tree
-    kind, of, items = tree
-    if kind == "value":
-        return items
-    if kind == "dict":
+    if isinstance(tree, _Fixed):
+        return tree.value
+    kind, items = tree
+    if kind is dict:
         return {key: _rebuild(item, leaves) for key, item in items}
     rebuilt = [_rebuild(item, leaves) for item in items]
-    return of(*rebuilt) if kind == "namedtuple" else of(rebuilt)
-
-
-def _shared(leaves: list[Tensor]) -> tuple[int, ...]:
-    """For each argument, the first one with the same buffer: a write to one must be seen in the other."""
-    ids = [id(t._storage) for t in leaves]
-    return tuple(ids.index(i) for i in ids)
-
-
-def _guard_names(trace: Trace, function: Callable[..., Any]) -> None:
-    """Guard the identity of what the function's free names refer to: rebinding one is a change."""
-    inner: Any = getattr(function, "__func__", function)
-    for name, cell in zip(
-        getattr(getattr(inner, "__code__", None), "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=True
-    ):
-        try:
-            held = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-        if isinstance(held, Tensor):
-            trace.guard(("cell", name), f"what the name {name!r} refers to", _cell_is(cell, held))
-    space = getattr(inner, "__globals__", {})
-    for name in getattr(getattr(inner, "__code__", None), "co_names", ()):
-        if isinstance(space.get(name), Tensor):
-            trace.guard(("global", name), f"what the name {name!r} refers to", _global_is(space, name, space[name]))
-
-
-def _cell_is(cell: Any, held: Any) -> Callable[[], bool]:
-    return lambda: cell.cell_contents is held
-
-
-def _global_is(space: dict[str, Any], name: str, held: Any) -> Callable[[], bool]:
-    return lambda: space.get(name) is held
+    return kind(*rebuilt) if hasattr(kind, "_fields") else kind(rebuilt)
 
 
 # --- running ------------------------------------------------------------------------------------------------------
+def _whose(source: Any, leaves: list[Tensor]) -> Tensor:
+    owner: Tensor = leaves[source] if isinstance(source, int) else source()
+    return owner
+
+
 def _input(kind: str, source: Any, leaves: list[Tensor]) -> Array:
-    if kind == "argument":
-        array = leaves[source]._storage.array
-        if isinstance(array, Abstract):
-            array.refuse("calling a compiled function")
-        return array  # type: ignore[no-any-return]
     if kind == "state":
         return source.array  # type: ignore[no-any-return]
-    if kind == "grad":
-        return source._grad._storage.array  # type: ignore[no-any-return]
-    return np.array(source(), np.float64)
+    if kind == "argument":
+        return leaves[source]._storage.array  # type: ignore[no-any-return]
+    if kind == "number":
+        return np.array(source(), np.float64)
+    held = _whose(source, leaves)._grad
+    assert held is not None, "a guard or the signature says so"
+    return held._storage.array  # type: ignore[no-any-return]
 
 
 def _execute(entry: _Entry, leaves: list[Tensor]) -> Any:
-    inputs = [
-        _input(place.kind, source, leaves)
-        for place, source in zip(entry.graph.inputs, entry.binding.inputs, strict=True)
-    ]
+    graph, binding = entry.graph, entry.binding
+    inputs = [_input(place.kind, source, leaves) for place, source in zip(graph.inputs, binding.inputs, strict=True)]
     outputs = entry.run(inputs)
     results: list[Tensor] = []
-    for place, target, array in zip(entry.graph.outputs, entry.binding.outputs, outputs, strict=True):
-        if place.kind == "result":
-            results.append(Tensor._handle(Storage(array), None, False))
-        elif place.kind == "write":
+    for place, target, array in zip(graph.outputs, binding.outputs, outputs, strict=True):
+        if place.kind == "write":
             storage = leaves[target]._storage if isinstance(target, int) else target
             storage.write(array)
-        elif isinstance(target, int):
-            held, made = leaves[target]._grad, Tensor._handle(Storage(array), None, False)
-            leaves[target]._grad = made if held is None else held + made
+            continue
+        made = Tensor._handle(Storage(array), None, False)
+        if place.kind == "result":
+            results.append(made)
         else:
-            target._grad = Tensor._handle(Storage(array), None, False)
-    for t in entry.binding.cleared:
-        t._grad = None
+            _whose(target, leaves)._grad = made
+    for source in binding.cleared:
+        _whose(source, leaves)._grad = None
     return _rebuild(entry.result, results)

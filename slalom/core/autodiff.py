@@ -60,7 +60,7 @@ def _dependent(order: list[Node], on: Iterable[Node]) -> set[Node]:
     found = set(on)
     oldest = min((node.time for node in found), default=0)
     for node in order:
-        if not found.isdisjoint(node.inputs) or node.freed and node.time > oldest:
+        if not found.isdisjoint(node.inputs) or (node.freed and node.time > oldest):
             found.add(node)
     return found
 
@@ -193,7 +193,7 @@ def backward(
     found = _reverse(seeds, None, create_graph=create_graph)
     with enable_grad() if create_graph else no_grad():
         for node, ct in found.items():
-            owner = node.owner and node.owner()
+            owner = node.owner() if node.owner is not None else None
             if owner is not None:
                 held = owner.grad
                 owner.grad = ct if held is None else held + ct
@@ -299,7 +299,7 @@ def _fresh(t: Any) -> Tensor:
     if trace is not None:
         return trace.fresh(t)
     made = apply(ALIAS, t)
-    made._node, made._live = Node(ALIAS, (_node(t),), {}, made._storage, True), True  # type: ignore[arg-type]
+    made._node, made._live = Node(ALIAS, (_node(t),), {}, made._storage, True), True
     return made
 
 
@@ -339,8 +339,8 @@ class _Call:
         outs = tree.leaves(outputs)
         cts = [None] * len(outs) if cotangents is None else tree.leaves(cotangents, also_numbers=True)
         if len(cts) != len(outs):
-            raise ShapeError("vjp: cotangents", got=f"{len(cts)} tensors", needed=f"{len(outs)}, as the function returns")
-        nested = self.nested or MODE.get().grad and any(isinstance(ct, Tensor) and ct.requires_grad for ct in cts)
+            raise ShapeError("vjp: cotangents", got=f"{len(cts)} tensors", needed=f"{len(outs)}, as are returned")
+        nested = self.nested or (MODE.get().grad and any(isinstance(ct, Tensor) and ct.requires_grad for ct in cts))
         with enable_grad() if nested else no_grad():
             found = _reverse(_seeds(outs, cts), set(self.nodes), create_graph=nested)
             parts = iter([found[n] if n in found else t._zeros() for t, n in zip(self.leaves, self.nodes, strict=True)])
@@ -351,7 +351,7 @@ class _Call:
         given = tree.leaves(tangents, also_numbers=True)
         if len(given) != len(self.leaves):
             raise ShapeError("jvp: tangents", got=f"{len(given)} tensors", needed=f"{len(self.leaves)}, as the primals")
-        nested = self.nested or MODE.get().grad and any(isinstance(t, Tensor) and t.requires_grad for t in given)
+        nested = self.nested or (MODE.get().grad and any(isinstance(t, Tensor) and t.requires_grad for t in given))
         seeds: dict[Node, Tensor] = {}
         with enable_grad() if nested else no_grad():
             for t, node, tangent in zip(self.leaves, self.nodes, given, strict=True):
@@ -468,7 +468,7 @@ def jacobian(function: Callable[[Any], Tensor], mode: str = "reverse") -> Callab
         if not rows:
             return Tensor._of(np.zeros((*out.shape, *given.shape), out.dtype))
         first, *rest = (row.reshape((1, *row.shape)) for row in rows)
-        table = first._concatenate(rest, 0) if rest else first
+        table: Tensor = first._concatenate(rest, 0) if rest else first
         if mode == "forward":
             table = table.permute((*range(1, table.ndim), 0))
         return table.reshape((*out.shape, *given.shape))

@@ -4,7 +4,9 @@ Written by tools/make_stub.py; do not edit.
 """
 # fmt: off
 
-from builtins import bool as _bool, float as _float, int as _int
+from builtins import bool as _bool
+from builtins import float as _float
+from builtins import int as _int
 from collections.abc import Sequence
 from typing import Any, Unpack
 

@@ -222,7 +222,7 @@ MODE: contextvars.ContextVar[Mode] = contextvars.ContextVar("slalom_mode", defau
 
 # --- grad mode ----------------------------------------------------------------------------------------------------
 class _GradMode:
-    """A context manager, usable as a decorator with or without parentheses, that sets whether gradients are recorded."""
+    """A context manager, and a decorator with or without parentheses, that sets whether gradients are recorded."""
 
     enabled: ClassVar[bool]
 
@@ -253,19 +253,19 @@ class _GradMode:
         return run  # type: ignore[return-value]
 
 
-class no_grad(_GradMode):  # noqa: N801 (PyTorch's name)
+class no_grad(_GradMode):
     """Record nothing for backward inside this block or function."""
 
     enabled = False
 
 
-class enable_grad(_GradMode):  # noqa: N801
+class enable_grad(_GradMode):
     """Record for backward inside this block or function, also within ``no_grad``."""
 
     enabled = True
 
 
-class set_grad_enabled:  # noqa: N801
+class set_grad_enabled:
     """Switch recording on or off, at once; as a context manager, until the end of the block."""
 
     def __init__(self, mode: bool) -> None:

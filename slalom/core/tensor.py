@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
     if type(array) is not np.ndarray:
         array = np.asarray(array)
     storage = Storage(array)
-    if prim.view and array.base is not None or inputs and array is inputs[0]._storage.array:
+    if (prim.view and array.base is not None) or (inputs and array is inputs[0]._storage.array):
         storage.view_of(inputs[0]._storage)
     out = Tensor.__new__(Tensor)
     out._storage, out._node, out._live, out._grad = storage, None, False, None
@@ -126,7 +126,7 @@ class Tensor(Methods):
 
     @staticmethod
     def _saved(node: Node, reader: Node) -> Tensor:
-        """A handle for the rule of ``reader`` on a node's value as it was then; no value if it was overwritten since."""
+        """A handle for the rule of ``reader`` on a node's value as it was then; without one if it was overwritten."""
         storage = node.storage
         if storage.written > reader.time:
             storage = Storage(Overwritten(node, reader))
@@ -155,7 +155,7 @@ class Tensor(Methods):
         array = self._storage.array
         return None if MODE.get().trace is not None or isinstance(array, Abstract) else array
 
-    def _refuse(self, what: str) -> NoReturn | None:
+    def _refuse(self, what: str) -> None:
         """Raise where a value is read that cannot be: while staging, or after a trace has ended."""
         array = self._storage.array
         if isinstance(array, Abstract):
@@ -217,8 +217,9 @@ class Tensor(Methods):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            got = value.shape if isinstance(value, Tensor) else type(value).__name__
+        given: Any = value
+        if given is not None and (not isinstance(given, Tensor) or given.shape != self.shape):
+            got = given.shape if isinstance(given, Tensor) else type(given).__name__
             raise ShapeError("grad", got=got, needed=f"a tensor of shape {self.shape} or None")
         trace = MODE.get().trace
         if trace is None:
@@ -238,7 +239,7 @@ class Tensor(Methods):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        # Of the same shape and dtype, the buffer stays (a view of it in NumPy sees the new values); else it is replaced.
+        # For the same shape and dtype the buffer stays (NumPy arrays on it see the new values); else it is replaced.
         if value._storage is self._storage:
             return
         if value.shape == self.shape and value.dtype == self.dtype:
@@ -263,7 +264,7 @@ class Tensor(Methods):
         if value.shape != self.shape:
             raise ShapeError("in-place operation", got=f"a result of shape {value.shape}", needed=self.shape)
         if value.dtype != self.dtype:
-            if value.dtype.kind == "f" and self.dtype.kind != "f" or self.dtype.kind == "b":
+            if (value.dtype.kind == "f" and self.dtype.kind != "f") or self.dtype.kind == "b":
                 raise DTypeError("in-place operation", got=f"a {value.dtype.name} result", needed=self.dtype.name)
             value = apply(structural.CAST, value, dtype=self.dtype)
         mode = MODE.get()
@@ -348,7 +349,9 @@ class Tensor(Methods):
     def __bool__(self) -> bool:
         self._refuse("bool() of a tensor")
         if self._storage.array.size != 1:
-            raise ShapeError("truth of a tensor", got=f"shape {self.shape}", needed="one element", hint="any() or all()")
+            raise ShapeError(
+                "truth of a tensor", got=f"shape {self.shape}", needed="one element", hint="any() or all()"
+            )
         return bool(self._storage.array)
 
     def __float__(self) -> float:
@@ -388,8 +391,8 @@ class Tensor(Methods):
         usual = array.dtype in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) and array.size > 0
         notes = [] if usual else [f"dtype={array.dtype.name}"]
         if self._live:
-            node = self._node
-            notes.append("requires_grad=True" if self.is_leaf or node is None or node.prim is None else f"grad_fn=<{node.prim.name}>")
+            prim = None if self.is_leaf or self._node is None else self._node.prim
+            notes.append("requires_grad=True" if prim is None else f"grad_fn=<{prim.name}>")
         return f"tensor({', '.join([body, *notes])})"
 
     def __format__(self, spec: str) -> str:
@@ -437,8 +440,8 @@ def to_array(data: Any, dtype: Any = None, *, copy: bool) -> Array:
             array = np.asarray(data)
         except ValueError as error:
             raise ShapeError("tensor", got="nested sequences of unequal lengths", needed="a regular array") from error
-        if array.dtype.kind == "f" and wanted is None or array.size == 0 and array.dtype.kind == "f":
-            wanted = wanted or get_default_dtype()
+        if array.dtype.kind == "f" and wanted is None:
+            wanted = get_default_dtype()
         data = array
     if wanted is None:
         wanted = as_dtype(data.dtype)
@@ -510,7 +513,14 @@ def _operator(prim: Primitive) -> tuple[Callable[..., Any], Callable[..., Any], 
 
 _OPERANDS = (Tensor, bool, int, float, np.ndarray, np.generic, list)
 
-for _name, _prim in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("mod", "mod"), ("and", "bitand"), ("or", "bitor")):
+for _name, _prim in (
+    ("add", "add"),
+    ("sub", "sub"),
+    ("mul", "mul"),
+    ("mod", "mod"),
+    ("and", "bitand"),
+    ("or", "bitor"),
+):
     for _prefix, _function in zip(("", "r", "i"), _operator(TABLE[_prim]), strict=True):
         setattr(Tensor, f"__{_prefix}{_name}__", _function)
-setattr(Tensor, "__rshift__", _operator(pointwise.SHIFT_RIGHT)[0])
+Tensor.__rshift__ = _operator(pointwise.SHIFT_RIGHT)[0]  # type: ignore[method-assign]

@@ -67,6 +67,7 @@ class Binding:
     Outputs by kind: result: None · write: an argument's position or a Storage · grad: as for inputs.
     ``cleared``: whose gradient is None after the call. ``aliases``: the arguments that were state too, and what tells
     whether a tensor given at that position still is. ``states``: ids of all storages that were met as state.
+    ``watched``: the tensors from outside that were met.
     """
 
     inputs: list[Any] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Binding:
     cleared: list[Any] = field(default_factory=list)
     aliases: dict[int, Callable[[Tensor], bool]] = field(default_factory=dict)
     states: frozenset[int] = frozenset()
+    watched: list[weakref.ref[Tensor]] = field(default_factory=list)
 
 
 class Trace:
@@ -93,7 +95,7 @@ class Trace:
         self._grads: dict[int, _Slot] = {}  # by id of the tensor
         self._names: dict[int, tuple[Tensor, str]] = {}
         self._met: dict[int, Tensor] = {}  # concrete tensors by id, which this keeps alive and unique
-        self._made: set[int] = set()  # ids of those of them that were made in here, by detach(): they end with the trace
+        self._made: set[int] = set()  # ids of those of them that detach() made in here: they end with the trace
         self._flags: dict[int, tuple[Tensor, bool]] = {}  # requires_grad as it was, where it was changed in here
         self._leaves: dict[tuple[int, Node], Leaf] = {}
         self._histories: dict[int, Node] = {}  # by id of a concrete tensor: the live value that was written through it
@@ -365,6 +367,7 @@ class Trace:
         for slot in self._grads.values():
             self._finish_grad(slot, outs, binding)
         binding.states = frozenset(id(s.target) for s in self._states.values() if isinstance(s.target, Storage))
+        binding.watched = [weakref.ref(t) for key, t in self._met.items() if key not in self._made]
         return self._graph(outs, binding), binding
 
     def _finish_grad(self, slot: _Slot, outs: list[tuple[Node, str, Any, str]], binding: Binding) -> None:

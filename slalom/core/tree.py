@@ -16,15 +16,15 @@ def is_named_tuple(value: Any) -> bool:
 
 def leaves(value: Any, *, also_numbers: bool = False) -> list[Any]:
     """The tensors of a tree (and numbers and arrays if asked), in order."""
-    if isinstance(value, Tensor) or also_numbers and (isinstance(value, (int, float)) or is_array(value)):
+    if isinstance(value, Tensor) or (also_numbers and (isinstance(value, (int, float)) or is_array(value))):
         return [value]
     items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     return [leaf for item in items for leaf in leaves(item, also_numbers=also_numbers)]
 
 
-def map(function: Callable[[Any], Any], value: Any, *, also_numbers: bool = False) -> Any:  # noqa: A001
+def map(function: Callable[[Any], Any], value: Any, *, also_numbers: bool = False) -> Any:
     """The same tree with ``function`` applied to its tensors (and to numbers and arrays if asked)."""
-    if isinstance(value, Tensor) or also_numbers and (isinstance(value, (int, float)) or is_array(value)):
+    if isinstance(value, Tensor) or (also_numbers and (isinstance(value, (int, float)) or is_array(value))):
         return function(value)
     if is_named_tuple(value):
         return type(value)(*(map(function, item, also_numbers=also_numbers) for item in value))

@@ -58,7 +58,8 @@ class Embedding(Module):
         """An Embedding on a given table (N, D), which is not learned unless ``freeze`` is False."""
         if embeddings.ndim != 2:
             raise ShapeError("from_pretrained: embeddings", got=f"shape {embeddings.shape}", needed="two axes")
-        made = cls(*embeddings.shape, padding_idx)
+        rows, width = embeddings.shape
+        made = cls(rows, width, padding_idx)
         made.weight = Parameter(embeddings, requires_grad=not freeze)
         return made
 

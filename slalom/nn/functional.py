@@ -30,8 +30,8 @@ from slalom.errors import IndexRangeError, ShapeError
 
 __all__ = [
     "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
-    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu", "relu",
-    "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu",
+    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
 

@@ -24,19 +24,19 @@ __all__ = [
 
 
 # --- plain distributions ------------------------------------------------------------------------------------------
-@no_grad
+@no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in [a, b)."""
     return tensor.uniform_(a, b, generator=generator)
 
 
-@no_grad
+@no_grad()
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
     return tensor.normal_(mean, std, generator=generator)
 
 
-@no_grad
+@no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value everywhere."""
     return tensor.fill_(val)
@@ -52,15 +52,16 @@ def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1.0)
 
 
-@no_grad
+@no_grad()
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix. Raises: ShapeError unless the tensor has two dimensions."""
     if tensor.ndim != 2:
         raise ShapeError("eye_", got=f"{tensor.ndim} dimensions", needed="2")
-    return tensor.assign(Tensor(np.eye(*tensor.shape), dtype=tensor.dtype))
+    rows, columns = tensor.shape
+    return tensor.assign(Tensor(np.eye(rows, columns), dtype=tensor.dtype))
 
 
-@no_grad
+@no_grad()
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
     generator: Generator | None = None,
@@ -68,7 +69,9 @@ def trunc_normal_(
     """Normal, cut off outside [a, b]; the inverse of its distribution function, by a table of 2¹⁴ steps."""
     low, high = max((a - mean) / std, -9.0), min((b - mean) / std, 9.0)
     if not low < high:
-        raise ConfigError("trunc_normal_", got=f"a {a}, b {b}", needed="a below b, and mean within 9 std of one of them")
+        raise ConfigError(
+            "trunc_normal_", got=f"a {a}, b {b}", needed="a below b, and mean within 9 std of one of them"
+        )
     grid = np.linspace(low, high, 2**14 + 1)
     below = kernels.erf(grid * math.sqrt(0.5))
     u = rand(tensor.shape, generator=generator, dtype=np.float64).numpy()
@@ -76,7 +79,7 @@ def trunc_normal_(
     return tensor.assign(Tensor((drawn * std + mean).clip(a, b), dtype=tensor.dtype))
 
 
-@no_grad
+@no_grad()
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Orthonormal rows or columns, whichever are fewer, times ``gain``; axes after the first count as one.
 
@@ -105,7 +108,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def _fans(tensor: Tensor) -> tuple[int, int]:
     """How many inputs an output unit has, and outputs an input unit: weight (out, in, *kernel)."""
     if tensor.ndim < 2:
-        raise ShapeError("initialising by fan-in and fan-out", got=f"shape {tensor.shape}", needed="2 dimensions or more")
+        raise ShapeError(
+            "initialising by fan-in and fan-out", got=f"shape {tensor.shape}", needed="2 dimensions or more"
+        )
     field = size(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
 
@@ -152,9 +157,7 @@ def kaiming_normal_(
 
 
 # --- from data ----------------------------------------------------------------------------------------------------
-def output_bias_(
-    layer: Any, targets: Any, task: str, *, sample_weight: Any = None, zero_weight: bool = False
-) -> Any:
+def output_bias_(layer: Any, targets: Any, task: str, *, sample_weight: Any = None, zero_weight: bool = False) -> Any:
     """Set an output layer's bias so that, where its weights say nothing, it predicts what is best without features.
 
     ``task`` "regression": the mean of the targets; "binary": ln(p / (1 − p)) of the rate p of ones; "multiclass":

@@ -17,7 +17,7 @@ class _Loss(Module):
     Note: options after ``weight`` are keyword-only: PyTorch has two deprecated ones between them.
     """
 
-    __constants__ = ("reduction",)
+    __constants__: tuple[str, ...] = ("reduction",)
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()

@@ -7,6 +7,7 @@ and the plain attributes that its class lists in ``__constants__``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from slalom.core.autodiff import no_grad
 from slalom.core.node import MODE, Abstract, user_line
 from slalom.core.tensor import Tensor, as_tensor
-from slalom.core.trace import Trace
+from slalom.core.trace import Trace, unstaged
 from slalom.errors import ConfigError, DTypeError, ModelFileError, SlalomError, StagingError
 
 M = TypeVar("M", bound="Module")
@@ -142,18 +143,18 @@ class Module:
 
     def _note(self, trace: Trace) -> None:
         """Name this module's states in the graph, and guard the plain facts that its record depends on."""
-        for name, t in self._named_members(("_parameters", "_buffers")):
-            trace.named(t, name)
-
-        def facts() -> list[Any]:
-            held = self.__dict__
-            return [*held["_forward_hooks"], *held["_forward_pre_hooks"], *map(held.get, self.__constants__)]
-
-        now = facts()
-        what = f"the hooks of {self._label()}"
-        if self.__constants__:
-            what = f"{', '.join(self.__constants__)} or {what}"
-        trace.guard((id(self), "facts"), what, lambda: facts() == now)
+        if (id(self), "hooks") in trace.guards:
+            return  # called before in this record
+        with unstaged():  # walked for the names only: what is not read needs no guard
+            for name, t in self._named_members(("_parameters", "_buffers")):
+                trace.named(t, name)
+        held = self.__dict__
+        hooks, pre_hooks = held["_forward_hooks"], held["_forward_pre_hooks"]
+        before = [*hooks, *pre_hooks]
+        trace.guard((id(self), "hooks"), f"the hooks of {self._label()}", lambda: [*hooks, *pre_hooks] == before)
+        for name in self.__constants__:
+            value = held.get(name)
+            trace.guard((id(self), name), f"{name} of {self._label()}", functools.partial(_holds, held, name, value))
 
     def _locate(self, error: SlalomError) -> None:
         """Put this module's place in front of the message of an error that passes through its call."""
@@ -179,12 +180,10 @@ class Module:
         for kind in _TABLES:
             table = held.get(kind)
             if table is not None and name in table:
-                value = table[name]
                 trace = MODE.get().trace
                 if trace is not None:
-                    what = f"what {type(self).__name__}.{name} refers to"
-                    trace.guard((id(self), name), what, lambda: table.get(name) is value)
-                return value
+                    _guard_entry(trace, self, table, name)
+                return table[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -193,7 +192,7 @@ class Module:
             self.register_parameter(name, value)
         elif isinstance(value, Module):
             self.register_module(name, value)
-        elif isinstance(value, Buffer) or isinstance(value, Tensor) and name in held.get("_buffers", ()):
+        elif isinstance(value, Buffer) or (isinstance(value, Tensor) and name in held.get("_buffers", ())):
             self.register_buffer(name, value, name not in held["_non_persistent"])
         elif (kind := next((kind for kind in _TABLES if name in held.get(kind, ())), None)) is None:
             object.__setattr__(self, name, value)
@@ -474,6 +473,18 @@ class Module:
             return f"{type(self).__name__}({''.join(extra)})"
         body = "\n  ".join(extra + parts)
         return f"{type(self).__name__}(\n  {body}\n)"
+
+
+def _holds(attributes: dict[str, Any], name: str, value: Any) -> bool:
+    """Whether a plain attribute is still what it was."""
+    return bool(attributes.get(name) == value)
+
+
+def _guard_entry(trace: Trace, module: Module, table: dict[str, Any], name: str) -> None:
+    """Let the record depend on what stands under a name."""
+    value = table[name]
+    what = f"what {type(module).__name__}.{name} refers to"
+    trace.guard((id(module), name), what, lambda: table.get(name) is value)
 
 
 def _same(table: dict[str, Any], before: dict[str, Any]) -> bool:

@@ -79,11 +79,12 @@ class BatchNorm1d(Module):
         if input.ndim not in (2, 3):
             raise ShapeError("input", got=f"shape {input.shape}", needed="(B, C) or (B, C, T)")
         if input.shape[1] != self.num_features:
-            raise ShapeError(f"input has {input.shape[1]} features, needs {self.num_features}; input shape {input.shape}")
-        track = self.training and self.num_batches_tracked is not None
+            features = input.shape[1]
+            raise ShapeError(f"input has {features} features, needs {self.num_features}; input shape {input.shape}")
+        seen = self.num_batches_tracked if self.training else None
         factor: float | Tensor = 0.0 if self.momentum is None else self.momentum
-        if track and self.momentum is None:
-            factor = 1 / (self.num_batches_tracked + 1).to("float64")  # type: ignore[operator]
+        if seen is not None and self.momentum is None:
+            factor = 1 / (seen.to("float64") + 1)
         out = F.batch_norm(
             input,
             self.running_mean,
@@ -94,8 +95,8 @@ class BatchNorm1d(Module):
             factor,
             self.eps,
         )
-        if track:
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        if seen is not None:
+            seen.add_(1)
         return out
 
     def _label(self) -> str:

@@ -18,7 +18,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [grad for grad in (p.grad for p in listed) if grad is not None]
 
 
-@no_grad
+@no_grad()
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> Tensor:
@@ -40,7 +40,7 @@ def clip_grad_norm_(
     return total
 
 
-@no_grad
+@no_grad()
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of the gradients to −clip_value … clip_value, in place."""
     for grad in _gradients(parameters):
@@ -52,7 +52,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     return cat([p.reshape(-1) for p in parameters])
 
 
-@no_grad
+@no_grad()
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Write a vector made by ``parameters_to_vector`` back into the parameters."""
     listed = list(parameters)

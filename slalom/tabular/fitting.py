@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 
 from slalom import nn, optim
 from slalom.core import random
-from slalom.core.autodiff import no_grad
 from slalom.core.tensor import Tensor
 from slalom.optim.schedules import cosine
 from slalom.tabular.baselines import run_baselines
 from slalom.tabular.leaks import find_leaks
-from slalom.tabular.model import Model, as_table, network_inputs, raw_predictions
+from slalom.tabular.model import Model, as_table, loss_of, raw_predictions
 from slalom.tabular.network import NetworkSizes, TabularNetwork
 from slalom.tabular.preparation import Preparation
 from slalom.tabular.schema import Schema, Task, infer_schema
@@ -108,7 +106,7 @@ def fit(
     trainer, interrupted = _train(
         network, preparation, goal, table, split, recipe, seed, progress, checkpoint, history, resume
     )
-    inputs = network_inputs(preparation, table, split.test)
+    inputs = preparation.transform(table, split.test)
     predicted = raw_predictions(trainer, goal, inputs)
     truth = goal.encode(table, split.test)
     result: dict[str, Any] = {
@@ -185,23 +183,23 @@ def _train(
 ) -> tuple[Trainer, bool]:
     classify = isinstance(goal, ClassTarget)
     data, held_out = (
-        (*network_inputs(preparation, table, rows), _encoded(goal, table, rows)) for rows in (split.train, split.validation)
+        (*preparation.transform(table, rows), _encoded(goal, table, rows)) for rows in (split.train, split.validation)
     )
     optimizer = optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(split.train) // recipe.batch_size)
     trainer = Trainer(
         network,
-        loss=nn.CrossEntropyLoss() if classify else nn.MSELoss(),
+        loss=loss_of(goal),
         optimizer=optimizer,
         metrics=["accuracy"] if classify else ["rmse"],
-        schedule=cosine(recipe.lr, steps, warmup=int(recipe.warmup * steps)),
+        schedule=cosine(steps=steps, warmup=int(recipe.warmup * steps)),
     )
     found = trainer.fit(
         data,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         validation=held_out,
-        callbacks=[EarlyStopping(patience=recipe.patience)],
+        callbacks=[EarlyStopping(patience=recipe.patience, min_delta=1e-5)],
         seed=seed,
         progress=progress,
         checkpoint=checkpoint,

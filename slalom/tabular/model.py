@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slalom import nn
 from slalom.errors import DataError, ModelFileError
 from slalom.tabular.closed import read_record
 from slalom.tabular.network import NetworkSizes, TabularNetwork
@@ -43,6 +43,7 @@ class Model:
         self.preparation, self.target, self.network = preparation, target, network.eval()
         self.result = dict(result)
         self.test_rows, self.test_predictions = test
+        self._trainer = Trainer(network, loss=loss_of(target))
 
     # --- predicting -------------------------------------------------------------------------------------------
     def predict(self, table: Any) -> NDArray[Any]:
@@ -60,8 +61,8 @@ class Model:
 
     def predict_raw(self, table: Any, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Probabilities of the classes (n, C), or numbers in the target's unit (n,)."""
-        inputs = network_inputs(self.preparation, as_table(table), rows)
-        return raw_predictions(Trainer(self.network), self.target, inputs)
+        inputs = self.preparation.transform(as_table(table), rows)
+        return raw_predictions(self._trainer, self.target, inputs)
 
     def restore(self, raw: NDArray[np.float64]) -> NDArray[Any]:
         """Labels from probabilities; numbers stay as they are."""
@@ -159,11 +160,9 @@ def as_table(table: Any) -> Table:
     return table if isinstance(table, Table) else from_dataframe(table)
 
 
-def network_inputs(preparation: Preparation, table: Table, rows: NDArray[np.int64] | None = None) -> tuple[Any, Any]:
-    """Numbers with the continuous ones first, and categories."""
-    numbers, categories = preparation.transform(table, rows)
-    order = np.argsort(~preparation.is_continuous, kind="stable")
-    return numbers[:, order], categories
+def loss_of(target: Target) -> nn.Module:
+    """What the network minimises: cross-entropy of classes, squared error of the standardised number."""
+    return nn.CrossEntropyLoss() if isinstance(target, ClassTarget) else nn.MSELoss()
 
 
 def raw_predictions(trainer: Trainer, target: Target, inputs: tuple[Any, Any]) -> NDArray[np.float64]:
@@ -173,8 +172,3 @@ def raw_predictions(trainer: Trainer, target: Target, inputs: tuple[Any, Any]) -
         exponentials = np.exp(out - out.max(1, keepdims=True))
         return exponentials / exponentials.sum(1, keepdims=True)  # type: ignore[no-any-return]
     return target.restore(out[:, 0])
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None

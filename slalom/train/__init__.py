@@ -1,6 +1,15 @@
 """Training: the one loop, and all that is measured, watched, kept and resumed along it."""
 
-from slalom.train.history import History
-from slalom.train.trainer import Trainer, load, save
+from __future__ import annotations
 
-__all__ = ["History", "Trainer", "load", "save"]
+from slalom.train.callbacks import Callback, EarlyStopping
+from slalom.train.checkpoint import Checkpoint
+from slalom.train.history import History
+from slalom.train.metrics import METRICS, Metric
+from slalom.train.model_file import load, save, weights_sha256
+from slalom.train.trainer import Trainer
+
+__all__ = [
+    "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "Trainer", "load", "save",
+    "weights_sha256",
+]  # fmt: skip

@@ -32,8 +32,8 @@ class Callback:
     """Base of all callbacks. ``fit`` is the fit in progress.
 
     It knows ``trainer``, ``model``, ``optimizer``, ``history``, ``epoch`` and ``epochs`` (the numbers of the current
-    epoch, from 1, and of the last one), ``step`` (updates made so far), ``loss`` (of the latest batch), ``row`` (the numbers
-    of the epoch just ended), and ``stop(reason)`` ends the fit after the current step.
+    epoch, from 1, and of the last one), ``step`` (updates made so far), ``loss`` (of the latest batch), ``row`` (what
+    was measured in the epoch just ended), and ``stop(reason)`` ends the fit after the current step.
 
     Note: ``on_step_end`` makes the loop come back to Python after every step. ``on_steps_end`` does not: when it is
     called is a matter of time, so nothing in it may change the course of the training, but for ``stop``.
@@ -75,7 +75,7 @@ class Best:
         if mode not in ("auto", "min", "max"):
             raise ConfigError("mode", got=repr(mode), needed="'auto', 'min' or 'max'")
         self.monitor = monitor
-        self.sign = -1.0 if mode == "max" or mode == "auto" and _is_score(monitor) else 1.0
+        self.sign = -1.0 if mode == "max" or (mode == "auto" and _is_score(monitor)) else 1.0
         self.clear()
 
     def clear(self) -> None:
@@ -94,7 +94,7 @@ class Best:
     def observe(self, row: dict[str, float], tensors: dict[str, Tensor]) -> None:
         """Keep these weights if the number is better than any before; NaN is never better."""
         value = self.read(row)
-        if math.isnan(value) or self.epoch is not None and not self.better(value, self.value):
+        if math.isnan(value) or (self.epoch is not None and not self.better(value, self.value)):
             return
         self.value, self.epoch = value, int(row["epoch"])
         for name, t in tensors.items():
@@ -133,7 +133,7 @@ _SCORES = ("accuracy", "precision", "recall", "f1", "r2", "auc", "score")
 
 def _is_score(monitor: str) -> bool:
     name = monitor.removeprefix("val_")
-    return name.endswith(_SCORES) or name.startswith("top") and name[3:].isdigit()
+    return name.endswith(_SCORES) or (name.startswith("top") and name[3:].isdigit())
 
 
 class EarlyStopping(Callback):
@@ -164,7 +164,9 @@ class EarlyStopping(Callback):
         """Start anew. Raises: ConfigError when a validation number is monitored and there is no validation."""
         if self.best.monitor.startswith("val_") and not fit.validates:
             needed = "a validation set"
-            raise ConfigError(f"EarlyStopping of {self.best.monitor!r}", got="none", needed=needed, hint="validation=(Xv, yv)")
+            raise ConfigError(
+                f"EarlyStopping of {self.best.monitor!r}", got="none", needed=needed, hint="validation=(Xv, yv)"
+            )
         self.best.clear()
         self.reference, self.wait = math.nan, 0
 
@@ -179,7 +181,11 @@ class EarlyStopping(Callback):
             return
         self.wait += 1
         if self.wait >= max(self.patience, 1):
-            since = "from the first epoch on" if self.best.epoch is None else f"best {self.best.value:.6g} in epoch {self.best.epoch}"
+            since = (
+                "from the first epoch on"
+                if self.best.epoch is None
+                else f"best {self.best.value:.6g} in epoch {self.best.epoch}"
+            )
             fit.stop(f"{self.best.monitor} did not improve for {self.wait} epochs ({since})")
 
     def on_fit_end(self, fit: Fit) -> None:

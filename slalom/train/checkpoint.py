@@ -39,18 +39,20 @@ _ABSENT: Final = object()
 class Checkpoint(Callback):
     """Keep a checkpoint of the fit at ``path``, and the one before it beside it; the newest is always whole.
 
-    ``every``: seconds, or a text such as "100 steps", "1 epoch". Whatever it is, one is written at the end, and when
-    the fit is interrupted. ``fit(…, checkpoint=path, checkpoint_every=…)`` is the same.
+    ``every``: seconds, or a text such as "100 steps", "1 epoch"; by default as often as writing takes less than a
+    twentieth of the time. Whatever it is, one is written at the end, and when the fit is interrupted.
+    ``fit(…, checkpoint=path, checkpoint_every=…)`` is the same.
 
     >>> Checkpoint("run.safetensors", every="2 epochs").previous.name
     'run.previous.safetensors'
     """
 
-    def __init__(self, path: StrPath, every: float | str = 30.0) -> None:
+    def __init__(self, path: StrPath, every: float | str | None = None) -> None:
         self.path = Path(path)
         self.previous = previous_path(path)
-        self.count, self.unit = _interval(every)
+        self.count, self.unit = (None, "seconds") if every is None else _interval(every)
         self._written = time.perf_counter()
+        self._cost = 0.0
         self._settings: dict[str, Any] | None = None
 
     def begin(self, fit: Fit) -> None:
@@ -60,23 +62,26 @@ class Checkpoint(Callback):
 
     def due_at_step(self, fit: Fit) -> bool:
         """Whether to write after this step."""
-        return self.unit == "steps" and fit.step % int(self.count) == 0
+        return self.unit == "steps" and fit.step % int(self.count or 1) == 0
 
     def due_at_epoch(self, fit: Fit) -> bool:
         """Whether to write between two epochs."""
-        return self.due_by_time() or self.unit == "epochs" and fit.trainer.epoch % int(self.count) == 0
+        return self.due_by_time() or (self.unit == "epochs" and fit.trainer.epoch % int(self.count or 1) == 0)
 
     def due_by_time(self) -> bool:
         """Whether the last one is old enough."""
-        return self.unit == "seconds" and time.perf_counter() - self._written >= self.count
+        wait = 20 * self._cost if self.count is None else self.count
+        return self.unit == "seconds" and time.perf_counter() - self._written >= wait
 
     def save(self, fit: Fit, finished: bool = False) -> None:
         """Write the state of a fit. Raises: ModelFileError when that fails; the last checkpoint is intact then."""
+        began = time.perf_counter()
         arrays: dict[str, Array] = {}
         state = {"settings": self._settings, **_state_of(fit), "finished": finished}
         document = pack(state, arrays)
         save_file(self.path, arrays, document, "checkpoint", keep_previous=self.previous.name)
         self._written = time.perf_counter()
+        self._cost = self._written - began
 
     def resume(self, fit: Fit) -> bool:
         """Bring a fit to where its checkpoint was written, if there is one; whether the fit had ended there.
@@ -102,7 +107,8 @@ class Checkpoint(Callback):
             raise ModelFileError(f"{found} is no checkpoint of this version", got=repr(error)) from error
 
     def __repr__(self) -> str:
-        return f"Checkpoint({str(self.path)!r}, every='{self.count:g} {self.unit}')"
+        every = "" if self.count is None else f", every='{self.count:g} {self.unit}'"
+        return f"Checkpoint({str(self.path)!r}{every})"
 
 
 def previous_path(path: StrPath) -> Path:
@@ -115,7 +121,7 @@ def _interval(every: float | str) -> tuple[float, str]:
     match = re.fullmatch(r"([1-9]\d*) ?(step|epoch)s?", every) if isinstance(every, str) else None
     if match:
         return int(match[1]), f"{match[2]}s"
-    if isinstance(every, str) or isinstance(every, bool) or not every >= 0:
+    if isinstance(every, (str, bool)) or not every >= 0:
         raise ConfigError("checkpoint: every", got=repr(every), needed="seconds, or a text like '100 steps', '1 epoch'")
     return float(every), "seconds"
 
@@ -138,7 +144,9 @@ def pack(value: Any, arrays: dict[str, Array], path: str = "") -> Any:
         return [pack(item, arrays, f"{path}/{i}" if path else str(i)) for i, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ConfigError("state for a checkpoint", got=type(value).__name__, needed="numbers, strings, arrays, lists, dicts")
+    raise ConfigError(
+        "state for a checkpoint", got=type(value).__name__, needed="numbers, strings, arrays, lists, dicts"
+    )
 
 
 def unpack(value: Any, arrays: Mapping[str, Array]) -> Any:

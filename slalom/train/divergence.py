@@ -23,10 +23,10 @@ _SLOWER = "a lower learning rate, or clip_norm="
 
 
 def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
-    """The error for a batch whose loss or gradients are not finite. Leaves weights, buffers and gradients as they were.
+    """The error for a batch whose loss or gradients are not finite. Leaves weights and buffers as they were.
 
-    Its attributes: ``step`` and ``epoch``, counted from 1, and ``module``, the path of the first module whose output is not finite (None
-    where it is something else).
+    Its attributes: ``step`` and ``epoch``, counted from 1, and ``module``, the path of the first module whose output is
+    not finite (None where it is something else).
     """
     for name, t in fit.tensors.items():
         if not _finite(t):

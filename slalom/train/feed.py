@@ -25,7 +25,7 @@ from slalom.data.loader import batch_slices
 from slalom.errors import ConfigError, DataError, DTypeError
 from slalom.train.files import arrays_sha256
 
-__all__ = ["Batch", "Order", "Source", "described", "inputs_of", "source_of"]
+__all__ = ["Batch", "Order", "Source", "described", "source_of"]
 
 BATCH_STREAM: Final = 3
 """The stream of the default generator while batches are made (augmentation, a loader's order)."""
@@ -51,12 +51,19 @@ class Order(NamedTuple):
 class Source(ABC):
     """Something that gives batches.
 
-    ``weight``: of each row, where the rows are known by number; ``by_class``: of each class of the target.
+    ``origin``: the Dataset or loader; None for arrays. ``in_memory``: whether a batch is one gather from each part.
+    ``rows``: how many, if known. ``weight``: of each row, where rows have numbers; ``by_class``: of each class of the
+    target.
     """
 
+    origin: Any = None
+    in_memory: bool = True
+    rows: int | None = None
     weight: Array | None = None
     by_class: Array | None = None
-    dtype: DType
+
+    def __init__(self, dtype: DType) -> None:
+        self.dtype = dtype
 
     @abstractmethod
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
@@ -82,11 +89,13 @@ class Source(ABC):
         return None if found is None else Tensor._of(found)
 
 
-def source_of(what: str, data: Any, dtype: DType, sample_weight: Any = None, class_weight: Any = None) -> Source:
+def source_of(
+    what: str, data: Any, dtype: DType, sample_weight: Any = None, class_weight: Any = None, *, empty: bool = False
+) -> Source:
     """The source for what a user passes: arrays, a tuple of them, a Dataset or a loader.
 
     Floating arrays are converted to ``dtype``, that of the model. ``class_weight``: a dict or a list of the classes'
-    weights (1 where it has none), or "balanced": n / (K·nₖ) for the nₖ rows of class k of K.
+    weights (1 where it has none), or "balanced": n / (K·nₖ) for the nₖ rows of class k of K. ``empty``: 0 rows will do.
 
     Raises: DataError and ConfigError, beginning with ``what``.
     """
@@ -100,19 +109,16 @@ def source_of(what: str, data: Any, dtype: DType, sample_weight: Any = None, cla
         source = _Rows(what, data, dtype, sample_weight)
     elif hasattr(data, "__iter__"):
         if sample_weight is not None:
-            raise ConfigError(f"{what}: sample_weight", got="a loader", needed="arrays or a Dataset, whose rows have numbers")
-        source = _Loader(what, data, dtype)
+            needed = "arrays or a Dataset, whose rows have numbers"
+            raise ConfigError(f"{what}: sample_weight", got="a loader", needed=needed)
+        source = _Loader(data, dtype)
     else:
         raise DataError(f"{what}: data", got=type(data).__name__, needed="(X, y) of arrays, a Dataset or a DataLoader")
+    if source.rows == 0 and not empty:
+        raise DataError(f"{what}: data", got="0 rows", needed="at least 1")
     if class_weight is not None:
         source.by_class = _class_table(what, class_weight, source.targets())
     return source
-
-
-def inputs_of(what: str, data: Any, dtype: DType) -> tuple[Source, bool]:
-    """The source for data without a target (arrays), and whether its batches end with a target to leave out."""
-    source = source_of(what, data, dtype)
-    return source, not isinstance(source, _Arrays)
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
@@ -120,15 +126,16 @@ class _Arrays(Source):
     """Arrays with equal first sizes; a batch is one gather from each."""
 
     def __init__(self, what: str, parts: Sequence[Any], dtype: DType, sample_weight: Any) -> None:
+        super().__init__(dtype)
         if not parts:
             raise DataError(f"{what}: data", got="no arrays", needed="at least one")
-        names = ["X", "y"] if len(parts) == 2 else ["X"] if len(parts) == 1 else [f"part {i}" for i in range(len(parts))]
+        names = {1: ["X"], 2: ["X", "y"]}.get(len(parts), [f"part {i}" for i in range(len(parts))])
         self.parts = {name: _array(f"{what}: {name}", part, dtype) for name, part in zip(names, parts, strict=True)}
         sizes = {name: len(part) for name, part in self.parts.items()}
         if len(set(sizes.values())) > 1:
             got = ", ".join(f"{name} with {size} rows" for name, size in sizes.items())
             raise DataError(f"{what}: data of unequal lengths", got=got, needed="a row of each for every example")
-        self.n, self.dtype = sizes[names[0]], dtype
+        self.rows = self.n = sizes[names[0]]
         self.weight = _row_weights(what, sample_weight, self.n, dtype)
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
@@ -184,7 +191,10 @@ class _Rows(Source):
     """A Dataset: rows by number. A batch of one in memory is one gather; of others, row by row."""
 
     def __init__(self, what: str, dataset: Any, dtype: DType, sample_weight: Any) -> None:
-        self.what, self.dataset, self.dtype, self.n = what, dataset, dtype, len(dataset)
+        super().__init__(dtype)
+        self.origin = self.dataset = dataset
+        self.rows = self.n = len(dataset)
+        self.in_memory = self._everything() is not None
         self.weight = _row_weights(what, sample_weight, self.n, dtype)
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
@@ -203,15 +213,19 @@ class _Rows(Source):
         return len(batch_slices(self.n, batch_size, merge_last=True))
 
     def digest(self) -> dict[str, Any]:
-        everything = in_memory(self.dataset, np.arange(self.n))
+        everything = self._everything()
         found: dict[str, Any] = {"rows": self.n, "dataset": type(self.dataset).__name__}
         if everything is not None:
             found["contents"] = arrays_sha256({str(i): t.detach().numpy() for i, t in enumerate(everything)})
         return found
 
     def targets(self) -> Array | None:
-        everything = in_memory(self.dataset, np.arange(self.n))
+        everything = self._everything()
         return None if everything is None else everything[-1].detach().numpy()
+
+    def _everything(self) -> tuple[Tensor, ...] | None:
+        """All rows, where they are in memory anyway."""
+        return in_memory(self.dataset, np.arange(self.n))
 
 
 class _Loader(Source):
@@ -221,8 +235,10 @@ class _Loader(Source):
     that counts its passes in ``epoch`` is set, so that what is drawn from either can be drawn again.
     """
 
-    def __init__(self, what: str, loader: Any, dtype: DType) -> None:
-        self.what, self.loader, self.dtype = what, loader, dtype
+    def __init__(self, loader: Any, dtype: DType) -> None:
+        super().__init__(dtype)
+        self.origin = self.loader = loader
+        self.in_memory = False
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
         if order is not None:
@@ -317,7 +333,8 @@ def _class_table(what: str, spec: Any, targets: Array | None) -> Array:
         table[:-1][present] = counts.sum() / (present.sum() * counts[present])
         return table
     weights = dict(spec) if isinstance(spec, Mapping) else dict(enumerate(np.asarray(spec, np.float64).tolist()))
-    if not weights or not all(isinstance(k, int | np.integer) and k >= 0 and 0 <= v < np.inf for k, v in weights.items()):
+    whole = all(isinstance(k, int | np.integer) and k >= 0 for k in weights)
+    if not weights or not whole or not all(0 <= v < np.inf for v in weights.values()):
         raise ConfigError(what, got=spec, needed="a finite weight of at least 0 for each class number")
     table = np.ones(max(weights) + 2)
     table[list(weights)] = list(weights.values())
@@ -328,7 +345,8 @@ def _class_numbers(targets: Array) -> Array:
     flat = targets.reshape(len(targets)) if targets.size == len(targets) else targets
     whole = flat.astype(np.int64)
     if flat.ndim != 1 or (whole != flat).any():
-        raise DataError("class_weight: targets", got=f"{targets.dtype} of shape {targets.shape}", needed="class numbers (n,)")
+        got = f"{targets.dtype} of shape {targets.shape}"
+        raise DataError("class_weight: targets", got=got, needed="class numbers of shape (n,)")
     return whole
 
 

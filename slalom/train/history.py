@@ -114,7 +114,9 @@ class History:
             raise DataError(f"history file {path}", got=str(error)) from error
         for number, line in enumerate(text.splitlines(), 1):
             try:
-                rows.append({name: _NOT_FINITE[v] if isinstance(v, str) else v + 0 for name, v in json.loads(line).items()})
+                rows.append(
+                    {name: _NOT_FINITE[v] if isinstance(v, str) else v + 0 for name, v in json.loads(line).items()}
+                )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"history file {path}, line {number}", needed="a JSON object of numbers") from error
         return cls(rows)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,11 +24,12 @@ from slalom.train.checkpoint import Checkpoint
 from slalom.train.divergence import diagnose, overflow
 from slalom.train.feed import Batch, Order, Source, described
 from slalom.train.history import History
+from slalom.train.steps import Program
 
 if TYPE_CHECKING:
     from slalom.train.trainer import Trainer
 
-__all__ = ["EVALUATION_BATCH", "Fit", "Options", "evaluating"]
+__all__ = ["EVALUATION_BATCH", "Began", "Fit", "Options", "evaluating", "summed"]
 
 STEP_STREAM: Final = 1
 """The stream of the default generator during training steps: dropout is a pure function of (seed, step)."""
@@ -59,7 +61,11 @@ class Began:
     def now(trainer: Trainer) -> Began:
         """The state of a trainer."""
         schedule = trainer.schedule
-        text = f"{type(schedule).__name__} {schedule.state_dict()}" if hasattr(schedule, "state_dict") else described(schedule)
+        text = (
+            f"{type(schedule).__name__} {schedule.state_dict()}"
+            if hasattr(schedule, "state_dict")
+            else described(schedule)
+        )
         return Began(trainer.epoch, described(trainer.optimizer), text)
 
 
@@ -108,7 +114,7 @@ class Fit:
         self._reported = self.step
         self._next_report = 0.0
         self._training_modes = _training_modes(self.model)
-        self._step_hooks = [c for c in self.callbacks if type(c).on_step_end is not Callback.on_step_end]
+        self.step_hooks = [c for c in self.callbacks if type(c).on_step_end is not Callback.on_step_end]
         self._chunk_hooks = [c for c in self.callbacks if type(c).on_steps_end is not Callback.on_steps_end]
 
     @property
@@ -265,7 +271,7 @@ class Fit:
         self._latest = sums
         trainer.step += 1
         self.batch += 1
-        for callback in self._step_hooks:
+        for callback in self.step_hooks:
             callback.on_step_end(self)
         self._save_if(self.checkpoint is not None and self.checkpoint.due_at_step(self))
         if time.perf_counter() >= self._next_report:
@@ -302,21 +308,18 @@ class Fit:
         return row
 
     def _validated(self, source: Source) -> Array | None:
+        """The sums over the validation set; None if Ctrl-C came between."""
+        batches = source.batches(max(self.options.batch_size, EVALUATION_BATCH), None)
         with evaluating(self.model):
-            total: Array | None = None
-            for batch in source.batches(max(self.options.batch_size, EVALUATION_BATCH), None):
-                sums = self.trainer.program.measure(batch.items, batch.weight, batch.rows)
-                total = sums.copy() if total is None else np.add(total, sums, out=total)
-                if self.interrupted:
-                    return None
-        if total is None:
+            total = summed(self.trainer.program, itertools.takewhile(lambda _: not self.interrupted, batches))
+        if total is None and not self.interrupted:
             raise DataError("fit: validation", got="no batches", needed="at least one")
-        return total
+        return None if self.interrupted else total
 
     def _epoch_ended(self, row: dict[str, float]) -> None:
         self.row = row
         self.history.append(row)
-        self.trainer.end_epoch(row)
+        self.trainer.end_epoch()
         if self._watches and self.best is not None:
             self.best.observe(row, self.tensors)
         self._call("on_epoch_end")
@@ -325,7 +328,9 @@ class Fit:
             self.stop(f"no parameter moved by more than {tol:g} in epoch {self.epoch}")
         self.trainer.epoch += 1
         self.batch, self.sums, self.seconds = 0, None, 0.0
-        self._save_if(self.checkpoint is not None and self.trainer.epoch < self.epochs and self.checkpoint.due_at_epoch(self))
+        self._save_if(
+            self.checkpoint is not None and self.trainer.epoch < self.epochs and self.checkpoint.due_at_epoch(self)
+        )
 
     def _largest_move(self) -> float:
         """max |θ − θ at the beginning of the epoch| over all parameters."""
@@ -347,9 +352,18 @@ def _keep(arrays: dict[str, Array], tensors: dict[str, Tensor]) -> None:
         np.copyto(arrays.setdefault(name, np.empty(t.shape, t.dtype)), t.detach().numpy())
 
 
+def summed(program: Program, batches: Iterable[Batch]) -> Array | None:
+    """The sums of loss and metrics over batches, for a model in evaluation mode; None for no batches."""
+    total: Array | None = None
+    for batch in batches:
+        sums = program.measure(batch.items, batch.weight, batch.rows)
+        total = sums.copy() if total is None else np.add(total, sums, out=total)
+    return total
+
+
 # --- training and evaluation mode ---------------------------------------------------------------------------------
 def _training_modes(model: Module) -> dict[Module, bool]:
-    """The modes to train in: as they are, so that a part put into evaluation mode stays frozen; all, if the model is."""
+    """The modes to train in: as they are, so that a part in evaluation mode stays frozen, unless the whole model is."""
     return {module: module.training or not model.training for module in model.modules()}
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from slalom.core.dtype import float64
-from slalom.core.functional.arithmetic import where
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.reduce import topk
 from slalom.core.functional.shaping import cat
@@ -50,7 +49,9 @@ class Metric:
         for row in self.rows(output, target):
             if row.ndim not in (1, 2) or row.shape[0] != target.shape[0]:
                 needed = f"shape ({target.shape[0]},) or ({target.shape[0]}, K)"
-                raise ShapeError(f"metric {self.name!r}: what it gives for the rows", got=f"shape {row.shape}", needed=needed)
+                raise ShapeError(
+                    f"metric {self.name!r}: what it gives for the rows", got=f"shape {row.shape}", needed=needed
+                )
             row = row.to(float64)
             if weight is not None:
                 row = row * (weight.to(float64) if row.ndim == 1 else weight.to(float64).reshape(-1, 1))
@@ -91,7 +92,9 @@ def _accuracy(threshold: float) -> Rows:
         true = _classes(output, target)
         guess = decide(output, threshold)
         if guess.shape != true.shape:
-            raise ShapeError("metric 'accuracy'", got=f"classes {guess.shape} and targets {true.shape}", needed="one shape")
+            raise ShapeError(
+                "metric 'accuracy'", got=f"classes {guess.shape} and targets {true.shape}", needed="one shape"
+            )
         return [_per_row((guess == true).to(float64))]
 
     return rows
@@ -140,7 +143,9 @@ def aligned(output: Tensor, target: Tensor) -> Tensor:
 
     Without this, (B, 1) − (B,) would silently be a (B, B) table.
     """
-    if target.shape == output.shape or [n for n in target.shape[1:] if n != 1] != [n for n in output.shape[1:] if n != 1]:
+    if target.shape == output.shape or [n for n in target.shape[1:] if n != 1] != [
+        n for n in output.shape[1:] if n != 1
+    ]:
         return target
     return target.reshape(output.shape) if target.shape[:1] == output.shape[:1] else target  # type: ignore[attr-defined, no-any-return]
 
@@ -209,14 +214,16 @@ def resolve(metrics: Any, threshold: float = 0.0) -> tuple[Metric, ...]:
 
     Raises: ConfigError for an unknown name, for one given twice, and for what is no metric.
     """
-    if isinstance(metrics, str) or isinstance(metrics, Metric) or callable(metrics):
+    if isinstance(metrics, (str, Metric)) or callable(metrics):
         metrics = [metrics]
     given: Iterable[Any] = metrics.items() if isinstance(metrics, Mapping) else (metrics or ())
     table, found = _table(threshold), {}
     for item in given:
         metric = _resolve_one(item, table)
         if metric.name in found or metric.name == "loss":
-            raise ConfigError("metrics", got=f"{metric.name!r} twice" if metric.name in found else "'loss'", needed="other names")
+            raise ConfigError(
+                "metrics", got=f"{metric.name!r} twice" if metric.name in found else "'loss'", needed="other names"
+            )
         found[metric.name] = metric
     return tuple(found.values())
 
@@ -230,7 +237,9 @@ def _resolve_one(item: Any, table: Mapping[str, Metric]) -> Metric:
             return Metric(item, _top(int(match[1])))
         if item in table:
             return table[item]
-        raise ConfigError("metric", got=repr(item), needed=f"{', '.join(table)}, top<k>, or a function (output, target)")
+        raise ConfigError(
+            "metric", got=repr(item), needed=f"{', '.join(table)}, top<k>, or a function (output, target)"
+        )
     name, function = item if isinstance(item, tuple) else (getattr(item, "__name__", type(item).__name__), item)
     if not callable(function):
         raise ConfigError("metric", got=repr(item), needed="a name or a function (output, target)")

@@ -53,7 +53,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, fit: Fit) -> None:
         every = -(-(fit.epochs - fit.began.epoch) // MOST_LINES)
-        if self._bar is None and ((fit.epoch - fit.began.epoch) % every == 0 or fit.epoch == fit.epochs):
+        if self._bar is None and ((fit.epoch - fit.began.epoch - 1) % every == 0 or fit.epoch == fit.epochs):
             self._line(fit)
 
     def on_fit_end(self, fit: Fit) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from slalom.compiler.stage import Compiled, compile  # noqa: A004 (PyTorch's name)
+from slalom.compiler.stage import compile
 from slalom.core import tree
 from slalom.core.autodiff import no_grad
 from slalom.core.dtype import float64
@@ -57,7 +57,7 @@ class Objective:
         """The metrics that cannot be recorded, and why; they are computed in Python."""
 
     def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-        """The loss to differentiate; float64 sums: loss, what it divides by, weight of the rows, metrics; the output."""
+        """The loss; float64 sums of it, of what it divides by, of the rows' weights, of the metrics; the output."""
         if self.step is not None:
             return self._custom(items, weight)
         output = self.model(*items[:-1])
@@ -78,7 +78,9 @@ class Objective:
     def _custom(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
         assert self.step is not None
         if weight is not None:
-            raise ConfigError("weights of rows", got="a step of your own", needed="none; let the step take them as an input")
+            raise ConfigError(
+                "weights of rows", got="a step of your own", needed="none; let the step take them as an input"
+            )
         loss = self.step(*items)
         if not isinstance(loss, Tensor) or loss.shape != ():
             got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -116,12 +118,15 @@ class Objective:
             loss = self.loss(output, target)
             if not isinstance(loss, Tensor):
                 raise ShapeError("what the loss returns", got=type(loss).__name__, needed="a tensor")
-            return loss if loss.shape == () else loss.mean(), _rows_of(target, (target,)) if shares is None else shares.sum()
+            divisor = _rows_of(target, (target,)) if shares is None else shares.sum()
+            return loss if loss.shape == () else loss.mean(), divisor
         rows = self._unreduced(output, target)
         if rows.ndim == 0 or rows.shape[0] != weight.shape[0]:
             hint = "let the loss return one value a row, or take one of slalom.nn"
             needed = f"shape ({weight.shape[0]}, …)"
-            raise ShapeError("weights: what the loss returns for the rows", got=f"shape {rows.shape}", needed=needed, hint=hint)
+            raise ShapeError(
+                "weights: what the loss returns for the rows", got=f"shape {rows.shape}", needed=needed, hint=hint
+            )
         across = weight.to(rows.dtype).reshape(-1, *(1,) * (rows.ndim - 1))  # (B, 1, …)
         total = (rows * across).sum()
         divisor = (across.expand(rows.shape) if shares is None else across * shares).sum()
@@ -165,7 +170,7 @@ def _flat(number: Any) -> Tensor:
     """A number or 0-d tensor as a float64 vector of one."""
     if isinstance(number, Tensor):
         return number.detach().to(float64).reshape(1)
-    return Tensor(np.array([number], np.float64))
+    return Tensor([number], dtype=float64)
 
 
 class Recorded:
@@ -181,7 +186,9 @@ class Recorded:
                 return self.compiled(*args)
             except StagingError as error:
                 self.eager[self.what] = str(error)
-                warnings.warn(f"{self.what} runs eagerly, operation by operation: {error}", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"{self.what} runs eagerly, operation by operation: {error}", RuntimeWarning, stacklevel=2
+                )
         return self.function(*args)
 
 
@@ -213,9 +220,19 @@ class Program:
             self._records.move_to_end(key)
         return held
 
-    def graphs(self) -> dict[str, Compiled]:
-        """The compiled functions that have run, by name; the most recent of each."""
-        return {name: record.compiled for (name, _), record in self._records.items() if record.compiled.traces}
+    def explain(self) -> list[str]:
+        """For each purpose, what runs: recorded graphs, or eager operations and why."""
+        lines = []
+        for what in ("training", "evaluation", "prediction"):
+            records = [record for record in self._records.values() if record.what == what and record.compiled.traces]
+            if what in self.eager:
+                lines.append(f"{what}: eager, operation by operation ({self.eager[what]})")
+            elif records:
+                sizes = sum(len(record.compiled.graph.equations) for record in records[-2:])
+                lines.append(f"{what}: recorded, {sizes} equations, run by the NumPy executor")
+            else:
+                lines.append(f"{what}: not run yet")
+        return lines
 
     def clear(self) -> None:
         """Forget all records: they refer to an optimizer's state that has been replaced."""
@@ -231,7 +248,7 @@ class Program:
 
     # --- a training step ------------------------------------------------------------------------------------------
     def gradients(self, items: Items, weight: Tensor | None, rows: int) -> tuple[Array, bool]:
-        """Put the gradients of a batch into ``.grad``; the batch's sums, and whether all that was computed is finite."""
+        """Put the gradients of a batch into ``.grad``; its sums, and whether all that was computed is finite."""
         self.forget_gradients()
         sums, finite, _ = self._measured("training", self._gradients, items, weight, rows)
         return sums, bool(finite)

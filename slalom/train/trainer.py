@@ -10,7 +10,6 @@ import numpy as np
 
 from slalom.core import tree
 from slalom.core.dtype import DType, get_default_dtype
-from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DataError
 from slalom.nn import BCELoss, Module
@@ -71,7 +70,7 @@ class Trainer:
         clip_value: float | None = None,
         schedule: Any = None,
         class_weight: Any = None,
-        compile: bool = True,  # noqa: A002 (what slalom.compile does)
+        compile: bool = True,
     ) -> None:
         if not isinstance(model, Module):
             raise ConfigError("Trainer: model", got=type(model).__name__, needed="a Module")
@@ -90,7 +89,9 @@ class Trainer:
         self.optimizer = Adam(model.parameters()) if optimizer is None else optimizer
         self._check_optimizer()
         if schedule is not None and not callable(schedule) and not hasattr(schedule, "step"):
-            raise ConfigError("Trainer: schedule", got=repr(schedule), needed="a function of the step, or an lr_scheduler")
+            raise ConfigError(
+                "Trainer: schedule", got=repr(schedule), needed="a function of the step, or an lr_scheduler"
+            )
         self.schedule, self.class_weight = schedule, class_weight
         self.objective = Objective(model, loss, step, resolve(metrics, 0.5 if isinstance(loss, BCELoss) else 0.0))
         self.program = Program(self.objective, self.optimizer, {"norm": clip_norm, "value": clip_value}, compile)
@@ -124,18 +125,18 @@ class Trainer:
         progress: bool = True,
         tol: float | None = None,
         checkpoint: StrPath | Checkpoint | None = None,
-        checkpoint_every: float | str = 30.0,
+        checkpoint_every: float | str | None = None,
         resume: bool = False,
     ) -> History:
         """Train for some epochs, or on from where the last fit ended; returns the history of all of them.
 
-        ``data``: a tuple of arrays or tensors whose last is the target, a Dataset, or a DataLoader (which brings its own
-        batch size and order). ``batch_size=None``: all rows at once. Arrays and Datasets are shuffled each epoch, in an
+        ``data``: a tuple of arrays or tensors, the target last, a Dataset, or a DataLoader (which brings its own batch
+        size and order). ``batch_size=None``: all rows at once. Arrays and Datasets are shuffled each epoch, in an
         order that depends on (seed, epoch) only; dropout depends on (seed, step) only. A last batch of one row joins
         the batch before it. ``validation``: the same kinds of data, measured after each epoch. ``tol``: stop after an
         epoch in which no parameter moved by more than this. ``checkpoint``: a file to keep the state of the fit in,
-        every so many seconds or "100 steps" or "2 epochs"; with ``resume`` a fit that was interrupted or killed goes on
-        from there and ends with the same bits as one that never was.
+        every so many seconds, or "100 steps", or "2 epochs" (by default in a twentieth of the time); with ``resume`` a
+        fit that was interrupted or killed goes on from there, and ends with the same bits as one that never was.
 
         The weights at the end are the last ones; the best ones with ``EarlyStopping``. Ctrl-C ends the fit after the
         current step with the best weights, if there is a validation set, and ``history.interrupted``.
@@ -151,9 +152,13 @@ class Trainer:
                 raise ConfigError("fit: callback", got=repr(callback), needed="a Callback")
         keepers = [callback for callback in given if isinstance(callback, Checkpoint)]
         if checkpoint is not None:
-            keepers.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, checkpoint_every))
-        if len(keepers) > 1 or resume and not keepers:
-            raise ConfigError("fit: checkpoint", got=f"{len(keepers)} of them", needed="one" if resume else "at most one")
+            keepers.append(
+                checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, checkpoint_every)
+            )
+        if len(keepers) > 1 or (resume and not keepers):
+            raise ConfigError(
+                "fit: checkpoint", got=f"{len(keepers)} of them", needed="one" if resume else "at most one"
+            )
         keeper = keepers[0] if keepers else None
         given = [callback for callback in given if not isinstance(callback, Checkpoint)]
         shown = Progress() if progress else None
@@ -192,7 +197,7 @@ class Trainer:
         return next((p.dtype for p in self.model.parameters() if p.dtype.kind == "f"), get_default_dtype())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a fit changes, by name: the model's weights and buffers, those of the loss, others that are trained."""
+        """All that a fit changes, by name: weights and buffers of model and loss, and what else is trained."""
         found: dict[str, Tensor] = dict([*self.model.named_parameters(), *self.model.named_buffers()])
         if isinstance(self.objective.loss, Module):
             members = [*self.objective.loss.named_parameters(), *self.objective.loss.named_buffers()]
@@ -223,9 +228,7 @@ class Trainer:
             self.schedule.step()
 
     # --- evaluation -----------------------------------------------------------------------------------------------
-    def evaluate(
-        self, data: Any, *, batch_size: int = EVALUATION_BATCH, sample_weight: Any = None
-    ) -> dict[str, float]:
+    def evaluate(self, data: Any, *, batch_size: int = EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Loss and metrics of the model in evaluation mode, over all rows of some data.
 
         >>> trainer = Trainer(model := __import__("slalom").nn.Linear(2, 1), loss=lambda out, y: (out - y).abs().mean())
@@ -249,7 +252,7 @@ class Trainer:
         outputs = []
         with np.errstate(all="ignore"), evaluating(self.model):
             for batch in source.batches(batch_size, None):
-                inputs = batch.items if source.at_hand or len(batch.items) == 1 else batch.items[:-1]
+                inputs = batch.items if source.origin is None or len(batch.items) == 1 else batch.items[:-1]
                 outputs.append(self.program.predict(inputs, batch.rows))
         if not outputs:
             raise DataError("predict: data", got="no batches", needed="at least one")
@@ -279,7 +282,9 @@ class Trainer:
 def _joined(outputs: list[Any]) -> Any:
     """The outputs of batches one after the other, in the tree that the model returns."""
     columns = zip(*(tree.leaves(output) for output in outputs), strict=True)
-    joined = [np.concatenate([t.numpy() for t in column]) if len(column) > 1 else column[0].numpy() for column in columns]
+    joined = [
+        np.concatenate([t.numpy() for t in column]) if len(column) > 1 else column[0].numpy() for column in columns
+    ]
     parts = iter(joined)
     return tree.map(lambda t: next(parts), outputs[0])
 
@@ -289,10 +294,19 @@ def _tier(fit: Fit) -> list[str]:
     trainer = fit.trainer
     c = [f"on_step_end of {type(callback).__name__}" for callback in fit.step_hooks]
     c += [f"metric {name!r}: {reason}" for name, reason in trainer.objective.outside.items()]
-    if trainer.schedule is not None and not hasattr(trainer.schedule, "step") and not isinstance(trainer.schedule, Schedule):
+    if (
+        trainer.schedule is not None
+        and not hasattr(trainer.schedule, "step")
+        and not isinstance(trainer.schedule, Schedule)
+    ):
         c.append("a schedule that is a function of your own")
     if fit.checkpoint is not None and fit.checkpoint.unit == "steps":
         c.append("checkpoints every so many steps")
-    b = [] if fit.source.at_hand else [f"batches come from {type(fit.source.given).__name__}"]
-    tier, reasons = ("C", c + b) if c else ("B", b) if b else ("A", ["arrays, and nothing that needs Python at each step"])
+    b = [] if fit.source.in_memory else [f"batches come from {type(fit.source.origin).__name__}"]
+    eager = trainer.program.eager.get("training")
+    if eager is not None:
+        return [f"loop: eager ({eager})"]
+    tier, reasons = (
+        ("C", c + b) if c else ("B", b) if b else ("A", ["arrays, and nothing that needs Python at each step"])
+    )
     return [f"loop: tier {tier} ({'; '.join(reasons)})"]

@@ -47,7 +47,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Raises: ShapeError when the number of weights is neither 1 nor that of the channels.
 
     >>> prelu(Tensor([-2.0, 3.0]), Tensor([0.25]))
-    tensor([-0.5000,  3.0000])
+    tensor([-0.5,  3. ])
     """
     slope = weight
     if weight.numel() != 1:
@@ -125,7 +125,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     Note: without ``dim`` PyTorch's old rule chooses (0 for 1 or 3 dimensions, else 1), with a warning.
 
     >>> softmax(Tensor([2.0, 1.0, 0.1]), 0)
-    tensor([0.6590, 0.2424, 0.0986])
+    tensor([0.659 , 0.2424, 0.0986])
     """
     shifted, axis = _shifted("softmax", input, dim, dtype)
     powers = apply(pointwise.EXP, shifted)

@@ -64,7 +64,8 @@ def _binary_target(name: str, input: Tensor, target: Any) -> Tensor:
         raise ShapeError(
             f"{name}: target", got=f"shape {target.shape}", needed=f"{input.shape}, the input's", hint="reshape one"
         )
-    return target.to(input.dtype)
+    converted: Tensor = target.to(input.dtype)
+    return converted
 
 
 _LEAST = math.exp(-100)
@@ -138,7 +139,8 @@ def _class_target(name: str, input: Tensor, target: Any, axis: int) -> Tensor:
         raise ShapeError(f"{name}: target", got=f"shape {target.shape}", needed=needed, hint=hint)
     if target.dtype.kind not in "ui":
         raise DTypeError(f"{name}: target", got=target.dtype.name, needed="class numbers", hint="target.long()")
-    return target.to("int64")
+    numbers: Tensor = target.to("int64")
+    return numbers
 
 
 def _picked(name: str, x: Tensor, target: Tensor, axis: int) -> Tensor:
@@ -216,7 +218,7 @@ def cross_entropy(
 
     Smoothing replaces q by (1 − s)·q + s/C. "mean" divides by Σ wₜ for class numbers, by B·… for probabilities.
 
-    Shapes: input (B, C, …) or (C); target class numbers (B, …) or (), or probabilities of the input's shape; weight (C).
+    Shapes: input (B, C, …) or (C); target class numbers (B, …) or (), or probabilities (B, C, …); weight (C).
     Raises: IndexRangeError for a class outside 0 … C − 1; ShapeError; DTypeError; ConfigError.
     Source: C. Szegedy et al., Rethinking the Inception Architecture, 2016, section 7 (smoothing).
     Note: takes logits, never softmax's result; in nats.

@@ -1,0 +1,206 @@
+"""Model files: what is rebuilt, what is refused, and that nothing in a file can ask for more than its own size."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+import slalom
+from slalom import Tensor, nn
+from slalom.errors import ConfigError, ModelFileError
+from slalom.train.files import load_file, save_file
+from slalom.train.model_file import LAYERS, architecture, build, load_weights, save, weights_sha256
+
+LAYER_EXAMPLES = [
+    (nn.Linear(4, 3), (2, 4)),
+    (nn.Linear(4, 3, bias=False), (2, 4)),
+    (nn.Flatten(1, 2), (2, 3, 4)),
+    (nn.Identity(), (2, 4)),
+    (nn.Dropout(0.25), (2, 4)),
+    (nn.BatchNorm1d(4, momentum=None), (2, 4)),
+    (nn.BatchNorm1d(4, eps=1e-3, affine=False, track_running_stats=False), (2, 4)),
+    (nn.LayerNorm((3, 4), bias=False), (2, 3, 4)),
+    (nn.LayerNorm(4, elementwise_affine=False, bias=False), (2, 4)),
+    (nn.ReLU(), (2, 4)),
+    (nn.LeakyReLU(0.2), (2, 4)),
+    (nn.PReLU(4), (2, 4)),
+    (nn.Sigmoid(), (2, 4)),
+    (nn.Tanh(), (2, 4)),
+    (nn.GELU("tanh"), (2, 4)),
+    (nn.SiLU(), (2, 4)),
+    (nn.Softplus(2.0, 5.0), (2, 4)),
+    (nn.Softmax(1), (2, 4)),
+    (nn.LogSoftmax(dim=-1), (2, 4)),
+    (nn.Embedding(5, 3, padding_idx=1), None),
+]
+
+
+def outputs(model, shape):
+    x = Tensor([[0, 4], [1, 2]]) if shape is None else slalom.rand(*shape, generator=slalom.core.random.Generator(1))
+    return model.eval()(x).detach().numpy()
+
+
+@pytest.mark.parametrize(("layer", "shape"), LAYER_EXAMPLES, ids=lambda v: type(v).__name__)
+def test_every_layer_comes_back(tmp_path, layer, shape):
+    model = nn.Sequential({"first": copy.deepcopy(layer)})
+    save(model, tmp_path / "m.safetensors")
+    again = slalom.load(tmp_path / "m.safetensors")
+    assert repr(again) == repr(model)
+    assert weights_sha256(again) == weights_sha256(model)
+    assert not any(module.training for module in again.modules())
+    np.testing.assert_array_equal(outputs(again, shape), outputs(model, shape))
+    assert json.loads(json.dumps(architecture(again))) == architecture(model)
+
+
+def test_every_row_has_an_example_and_every_layer_of_nn_a_row():
+    assert {type(layer).__name__ for layer, _ in LAYER_EXAMPLES} == set(LAYERS)
+    losses = {name for name in nn.__all__ if name.endswith("Loss")}
+    public = {n for n in nn.__all__ if isinstance(getattr(nn, n), type) and issubclass(getattr(nn, n), nn.Module)}
+    assert public - losses - {"Module", "Sequential"} == set(LAYERS)
+
+
+def test_nested_named_and_double(tmp_path):
+    inner = nn.Sequential({"dense": nn.Linear(3, 3), "act": nn.SiLU()})
+    model = nn.Sequential(nn.Linear(4, 3), inner, nn.Linear(3, 2)).double()
+    slalom.save(model, tmp_path / "m.safetensors")
+    again = slalom.load(tmp_path / "m.safetensors")
+    assert list(again.state_dict()) == list(model.state_dict())
+    assert {t.dtype.name for t in again.state_dict().values()} == {"float64"}
+    x = slalom.rand(5, 4, dtype="float64")
+    np.testing.assert_array_equal(again(x).detach().numpy(), model(x).detach().numpy())
+
+
+def test_loading_draws_nothing(tmp_path):
+    save(nn.Linear(3, 3), tmp_path / "m.safetensors")
+    slalom.manual_seed(5)
+    before = slalom.get_rng_state().tolist()
+    slalom.load(tmp_path / "m.safetensors")
+    assert slalom.get_rng_state().tolist() == before
+
+
+def test_extra_stays_in_the_document(tmp_path):
+    save(nn.Linear(1, 1), tmp_path / "m.safetensors", {"rows": [1, 2]})
+    assert load_file(tmp_path / "m.safetensors", "model")[1]["extra"] == {"rows": [1, 2]}
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def test_a_module_of_ones_own_is_filled_not_rebuilt(tmp_path):
+    path = tmp_path / "own.safetensors"
+    model = Own()
+    save(model, path)
+    with pytest.raises(ModelFileError, match=r"got a model of your own \(Own\). Hint: .*trainer.load"):
+        slalom.load(path)
+    other = Own()
+    assert weights_sha256(other) != weights_sha256(model)
+    load_weights(other, path)
+    assert weights_sha256(other) == weights_sha256(model)
+
+
+def test_a_subclass_of_a_layer_is_ones_own():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(ConfigError, match=r"architecture of 1 \(Doubled\): got a Module of your own"):
+        architecture(nn.Sequential(nn.ReLU(), Doubled(2, 2)))
+
+
+def test_a_layer_that_occurs_twice_has_no_description():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match=r"architecture of 1 \(Linear\): got a layer that occurs twice"):
+        architecture(nn.Sequential(layer, layer))
+
+
+def test_weights_that_do_not_fit_change_nothing(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save(nn.Linear(3, 2), path)
+    for other, text in (
+        (nn.Linear(2, 2), r"weight has shape \(2, 3\), needs \(2, 2\)"),
+        (nn.Sequential(nn.Linear(3, 2)), "missing 0.weight, 0.bias; unexpected weight, bias"),
+        (nn.Linear(3, 2).double(), "weight: got float32; needed float64"),
+    ):
+        before = weights_sha256(other)
+        with pytest.raises(ModelFileError, match=text):
+            load_weights(other, path)
+        assert weights_sha256(other) == before
+
+
+def test_weights_sha256_sees_names_values_shapes_and_dtypes():
+    model = nn.Sequential(nn.Linear(2, 3))
+    own = weights_sha256(model)
+    assert weights_sha256(copy.deepcopy(model)) == own
+    changed = copy.deepcopy(model)
+    changed[0].bias.detach().numpy()[1] += 1
+    others = [changed, copy.deepcopy(model[0]), copy.deepcopy(model).double()]
+    assert len({own, *map(weights_sha256, others)}) == 4
+
+
+LINEAR = ["Linear", {"in_features": 2, "out_features": 2, "bias": True}]
+HUGE = 2**31 - 1
+BAD = [
+    (None, "got None"),
+    ({"Linear": {}}, "needed .name of a layer"),
+    (["Linear"], "needed .name of a layer"),
+    (["Linear", []], "needed .name of a layer"),
+    (["os.system", {"command": "x"}], "layer os.system; needed Sequential, Linear"),
+    (["Module", {}], "layer Module"),
+    (["Linear", {"in_features": 2, "out_features": 2}], "options"),
+    (["Linear", LINEAR[1] | {"device": "cpu"}], "options"),
+    (["Linear", LINEAR[1] | {"bias": 1}], "bias: got 1; needed true or false"),
+    (["Linear", LINEAR[1] | {"in_features": -1}], "in_features: got -1; needed a size"),
+    (["Linear", LINEAR[1] | {"in_features": True}], "in_features: got True"),
+    (["Linear", LINEAR[1] | {"in_features": 2**40}], "in_features: got 1099511627776"),
+    (["Linear", {"in_features": HUGE, "out_features": HUGE, "bias": False}], "6 numbers; needed 4611686014132420609"),
+    (["Embedding", {"num_embeddings": HUGE, "embedding_dim": 9, "padding_idx": None}], "6 numbers; needed"),
+    (["LayerNorm", {"normalized_shape": [HUGE] * 9, "eps": 1e-5, "elementwise_affine": True, "bias": True}], "6 numbers"),
+    (["LayerNorm", {"normalized_shape": [2.5], "eps": 1e-5, "elementwise_affine": True, "bias": True}], "list of sizes"),
+    (["PReLU", {"num_parameters": HUGE}], "6 numbers"),
+    (["Sequential", {str(i): LINEAR for i in range(3)}], "6 numbers; needed 12"),
+    (["Sequential", {"a.b": ["ReLU", {"inplace": False}]}], "a name without dots"),
+    (["Sequential", {"forward": ["ReLU", {"inplace": False}]}], "a name that no method or attribute has"),
+    (["Dropout", {"p": 7, "inplace": False}], "a probability"),
+    (["GELU", {"approximate": "exec"}], "approximate: got exec; needed 'none' or 'tanh'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("description", "text"), BAD, ids=range(len(BAD)))
+def test_descriptions_that_are_refused(tmp_path, description, text):
+    weights = {name: t.numpy() for name, t in nn.Linear(2, 2).state_dict().items()}
+    save_file(tmp_path / "m", weights, {"class": "Linear", "architecture": description, "extra": {}}, "model")
+    pattern = "a model of your own" if description is None else text
+    with pytest.raises(ModelFileError, match=pattern):
+        slalom.load(tmp_path / "m")
+    with pytest.raises(ModelFileError, match=text):
+        build(description, 6)
+
+
+def test_too_many_layers():
+    relu = ["ReLU", {"inplace": False}]
+    with pytest.raises(ModelFileError, match="more than 100000 layers"):
+        build(["Sequential", {str(i): relu for i in range(100_001)}])
+
+
+def test_files_of_other_kinds(tmp_path):
+    save_file(tmp_path / "c", {}, {}, "checkpoint")
+    with pytest.raises(ModelFileError, match="got a checkpoint; needed a model"):
+        slalom.load(tmp_path / "c")
+    weights = {"weight": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float64)}
+    save_file(tmp_path / "m", weights, {"class": "Linear", "architecture": LINEAR, "extra": {}}, "model")
+    with pytest.raises(ModelFileError, match="weights of 2 dtypes"):
+        slalom.load(tmp_path / "m")
+
+
+def test_only_modules_are_saved(tmp_path):
+    with pytest.raises(ConfigError, match="save: model: got dict"):
+        save({}, tmp_path / "m")
