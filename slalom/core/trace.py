@@ -95,7 +95,7 @@ class Trace:
         self._grads: dict[int, _Slot] = {}  # by id of the tensor
         self._names: dict[int, tuple[Tensor, str]] = {}
         self._met: dict[int, Tensor] = {}  # concrete tensors by id, which this keeps alive and unique
-        self._made: set[int] = set()  # ids of those of them that detach() made in here: they end with the trace
+        self._made: set[int] = set()  # ids of tensors whose gradients end with the trace: detach() made them in here, …
         self._flags: dict[int, tuple[Tensor, bool]] = {}  # requires_grad as it was, where it was changed in here
         self._leaves: dict[tuple[int, Node], Leaf] = {}
         self._histories: dict[int, Node] = {}  # by id of a concrete tensor: the live value that was written through it
@@ -241,6 +241,9 @@ class Trace:
         """Set whether a leaf requires gradients; for a tensor from outside, until the end of the trace only."""
         t = self._meant(t)
         if isinstance(t._storage.array, Abstract):
+            known = self._arguments.get(id(t))
+            if known is not None and live != known.given._live:
+                self._made.add(id(t))  # what it is in here, it is not outside
             value = self.lift(t)
             t._node = self._leaf(value, weakref.ref(t)) if live else self._without_history(value)
         else:
@@ -323,10 +326,9 @@ class Trace:
     def _whose(self, t: Tensor) -> Any:
         """Whose gradient slot outside this is: an argument's position or a tensor; None if it ends with the trace."""
         known = self._arguments.get(id(t))
-        if known is not None:
-            return known.position
-        inside = isinstance(t._storage.array, Abstract) or id(t) in self._made
-        return None if inside else weakref.ref(t)
+        if id(t) in self._made or (known is None and isinstance(t._storage.array, Abstract)):
+            return None
+        return known.position if known is not None else weakref.ref(t)
 
     # --- guards -------------------------------------------------------------------------------------------------
     def guard(self, key: Any, text: str, holds: Callable[[], bool]) -> None:
