@@ -110,17 +110,19 @@ class Op:
     """A row: one operation, with at least six samples.
 
     ref: an independent NumPy reference; primitives are their own (``impl``) where there is none. torch: the name of
-    PyTorch's counterpart, a function of the same arguments, or None. smooth: it has derivatives. dynamic: its shape
-    depends on values, so staging is an error. xfail: reasons by "check" or "check[sample]".
+    PyTorch's counterpart ("": the row's), a function of the same arguments, or None. smooth: it has derivatives.
+    dynamic: its shape depends on values, so staging is an error. arrays: it takes NumPy arrays, not tensors.
+    xfail: reasons by "check" or "check[sample]".
     """
 
     name: str
     samples: Mapping[str, S]
     ref: Callable[..., Any] | None = None
-    torch: str | Callable[..., Any] | None = None
+    torch: str | Callable[..., Any] | None = ""
     errors: tuple[Wrong, ...] = ()
     smooth: bool = True
     dynamic: bool = False
+    arrays: bool = False
     xfail: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -191,3 +193,8 @@ def axes(*, low: float = -2.0, high: float = 2.0, empty: bool = True, **options:
         "gaps": S(x(3, 4, layout="gaps"), 1, **options),
     }
     return samples | ({"empty": S(x(0), **options), "hole": S(x(2, 0, 3), 1, **options)} if empty else {})
+
+
+def each(*args: Any, **kwargs: Any) -> dict[str, S]:
+    """The layouts of a 4 × 3 matrix, each with these arguments."""
+    return {layout: S(F(4, 3, layout=layout), *args, **kwargs) for layout in ("columns", "backwards", "gaps")}

@@ -201,6 +201,7 @@ SHAPES = (
             "columns": S(F(4, 3, layout="columns"), low=(1, 0), high=(0, 1), interior=(0, 0)),
             "bools": S(B(3), low=(1,), high=(1,), interior=(0,)),
         },
+        torch=None,
         errors=(
             Wrong(S(F(2), low=(-1,), high=(0,), interior=(0,)), ShapeError, "pad: got .*; needed non-negative widths"),
         ),
@@ -279,6 +280,7 @@ MOVES = (
             "plane": S(F(2, 3, 2, 2, 3), output=(5, 6), size=(2, 3), stride=(1, 2), dilation=(2, 1)),
             "no_batch": S(F(0, 3, 3), output=(5,), size=(3,), stride=(1,), dilation=(1,)),
         },
+        torch=None,
         errors=(
             Wrong(
                 S(F(4, 3), output=(7,), size=(3,), stride=(1,), dilation=(1,)),
@@ -474,6 +476,7 @@ INDEXED = (
             "long": S(V(2**62, 1, 2**40, dtype="int64"), shape=(33, 3)),
         },
         smooth=False,
+        torch=None,
         errors=(Wrong(S(I(2), shape=(3,)), ShapeError, r"random_bits: state: got int64\(2,\); needed int64\(3,\)"),),
     ),
 )

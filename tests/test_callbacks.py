@@ -286,7 +286,9 @@ def test_plain_lines_on_standard_error(capsys):
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == "" and len(lines) == 2
-    assert lines[1].startswith(f"epoch 2/2  loss {t.history[-1]['loss']:.4g}  mae {t.history[-1]['mae']:.4g}  val_loss ")
+    assert lines[1].startswith(
+        f"epoch 2/2  loss {t.history[-1]['loss']:.4g}  mae {t.history[-1]['mae']:.4g}  val_loss "
+    )
     t.fit((X, Y), epochs=1, progress=False)
     assert capsys.readouterr() == ("", "")
 

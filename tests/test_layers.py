@@ -147,6 +147,16 @@ def test_staged_equals_eager_bit_for_bit(row: Row, sample: Sample, mode: str) ->
     assert step.traces == 1
 
 
+PLAIN = [case for case in CASES if case[0] in LAYERS and case[1].how == "plain" and 0 not in case[1].shape]
+
+
+@over([case for case in PLAIN if "Dropout" not in case[0].id])
+def test_nan_is_never_hidden(row: Row, sample: Sample, mode: str) -> None:
+    array = sample_input(row.id, sample)
+    array.flat[0] = np.nan
+    assert np.isnan(made(row, mode)(Tensor(array)).detach().numpy()).any()
+
+
 # --- state, modes, messages -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
 def test_state_dict_round_trip(row: Row) -> None:

@@ -142,6 +142,16 @@ def test_extreme_inputs_give_finite_losses_and_gradients(
         np.testing.assert_allclose(elements.detach().numpy(), exact, rtol=1e-6)
 
 
+@each_row
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_nan_is_never_hidden(row: LossRow, reduction: str) -> None:
+    loss, x, target = made(row, 1, reduction)
+    with slalom.no_grad():
+        x[0, 0] = float("nan")
+    target[0] = 0  # a class that is not ignored
+    assert np.isnan(loss(x, target).detach().numpy()).any()
+
+
 ERRORS = [(row, *error) for row in LOSSES for error in row.errors]
 
 

@@ -147,6 +147,7 @@ def test_weights_sha256_sees_names_values_shapes_and_dtypes():
 
 
 LINEAR = ["Linear", {"in_features": 2, "out_features": 2, "bias": True}]
+NORM = {"normalized_shape": [2], "eps": 1e-5, "elementwise_affine": True, "bias": True}
 HUGE = 2**31 - 1
 BAD = [
     (None, "got None"),
@@ -163,8 +164,8 @@ BAD = [
     (["Linear", LINEAR[1] | {"in_features": 2**40}], "in_features: got 1099511627776"),
     (["Linear", {"in_features": HUGE, "out_features": HUGE, "bias": False}], "6 numbers; needed 4611686014132420609"),
     (["Embedding", {"num_embeddings": HUGE, "embedding_dim": 9, "padding_idx": None}], "6 numbers; needed"),
-    (["LayerNorm", {"normalized_shape": [HUGE] * 9, "eps": 1e-5, "elementwise_affine": True, "bias": True}], "6 numbers"),
-    (["LayerNorm", {"normalized_shape": [2.5], "eps": 1e-5, "elementwise_affine": True, "bias": True}], "list of sizes"),
+    (["LayerNorm", NORM | {"normalized_shape": [HUGE] * 9}], "6 numbers"),
+    (["LayerNorm", NORM | {"normalized_shape": [2.5]}], "list of sizes"),
     (["PReLU", {"num_parameters": HUGE}], "6 numbers"),
     (["Sequential", {str(i): LINEAR for i in range(3)}], "6 numbers; needed 12"),
     (["Sequential", {"a.b": ["ReLU", {"inplace": False}]}], "a name without dots"),

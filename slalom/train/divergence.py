@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from slalom.train.feed import Batch
     from slalom.train.loop import Fit
 
-__all__ = ["diagnose", "overflow"]
+__all__ = ["diagnose", "is_finite", "overflow"]
 
 _SLOWER = "a lower learning rate, or clip_norm="
+
+
+def is_finite(t: Tensor) -> bool:
+    """Whether no value is infinite or NaN."""
+    array = t.detach().numpy()
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
@@ -29,12 +35,12 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
     not finite (None where it is something else).
     """
     for name, t in fit.tensors.items():
-        if not _finite(t):
+        if not is_finite(t):
             return _error(fit, fit.step, f"the update left {name!r} with values that are not finite", hint=_SLOWER)
     names = [*(f"input {i}" for i in range(len(batch.items) - 1)), "the target"]
     for name, item in zip(names, batch.items, strict=True):
         for t in tree.leaves(item):
-            if not _finite(t):
+            if not is_finite(t):
                 rows = np.nonzero(~np.isfinite(t.numpy().reshape(t.shape[0], -1)).all(axis=1))[0]
                 row = rows[0] if batch.index is None else batch.index[rows[0]]
                 where = "of the batch" if batch.index is None else "of the data"
@@ -44,7 +50,7 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
 
 def overflow(fit: Fit) -> DivergenceError:
     """The error for weights found to be not finite at the end of an epoch."""
-    name = next(name for name, t in fit.tensors.items() if not _finite(t))
+    name = next(name for name, t in fit.tensors.items() if not is_finite(t))
     return _error(fit, fit.step, f"an update left {name!r} with values that are not finite", hint=_SLOWER)
 
 
@@ -53,7 +59,7 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
     paths = {module: path for path, module in fit.model.named_modules()}
 
     def look(module: Module, inputs: Any, output: Any) -> None:
-        if not found and not all(map(_finite, tree.leaves(output))):
+        if not found and not all(map(is_finite, tree.leaves(output))):
             found.append((paths[module], module))
 
     hooks = [module.register_forward_hook(look) for module in fit.model.modules()]
@@ -79,18 +85,17 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
         return _error(fit, fit.step + 1, text, path, _SLOWER)
     # Backward goes from the last layer to the first: the last parameter is where it began.
     for name, p in reversed(list(fit.model.named_parameters())):
-        if p.grad is not None and not _finite(p.grad):
+        if p.grad is not None and not is_finite(p.grad):
             text = f"the loss is {value:.6g}, but the gradient of {name!r} is not finite"
             return _error(fit, fit.step + 1, text, name.rpartition(".")[0])
-    return _error(fit, fit.step + 1, "the gradients are so large that their sum or norm overflows", hint=_SLOWER)
+    if not is_finite(fit.trainer.program.limited_gradients()):
+        return _error(fit, fit.step + 1, "the gradients are so large that their sum or norm overflows", hint=_SLOWER)
+    text = "the recorded step gives values that are not finite, but run eagerly the same batch does not"
+    hint = "a plain attribute that changes after recording belongs into the __constants__ of its Module"
+    return _error(fit, fit.step + 1, text, hint=hint)
 
 
 def _error(fit: Fit, step: int, what: str, module: str | None = None, hint: str | None = None) -> DivergenceError:
     error = DivergenceError(f"training diverged in step {step} (epoch {fit.epoch}): {what}", hint=hint)
     error.step, error.epoch, error.module = step, fit.epoch, module  # type: ignore[attr-defined]
     return error
-
-
-def _finite(t: Tensor) -> bool:
-    array = t.detach().numpy()
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -21,7 +21,7 @@ from slalom.nn import Module
 from slalom.optim import Optimizer
 from slalom.train.callbacks import Best, Callback, EarlyStopping, write
 from slalom.train.checkpoint import Checkpoint
-from slalom.train.divergence import diagnose, overflow
+from slalom.train.divergence import diagnose, is_finite, overflow
 from slalom.train.feed import Batch, Order, Source, described
 from slalom.train.history import History
 from slalom.train.steps import Program
@@ -177,6 +177,8 @@ class Fit:
             self._call("on_fit_end")
             raise
         except KeyboardInterrupt:
+            if self.interrupted:  # the second one
+                raise
             # Not through our handler (another thread's, a callback's own): perhaps in the middle of a step, so that
             # there is nothing to keep; the last checkpoint stands.
             self.interrupted, self.checkpoint = True, None
@@ -201,10 +203,10 @@ class Fit:
     def _roll_back(self) -> None:
         """After a divergence: the best weights, or else the latest that are finite."""
         restored = self.best is not None and self.best.restore(self.tensors)
-        if not restored and not all(_finite(t) for t in self.tensors.values()):
+        if not restored and not all(is_finite(t) for t in self.tensors.values()):
             write(self.tensors, self.start)
         state = self.optimizer.state
-        if not all(_finite(t) for held in state.values() for t in held.values()):
+        if not all(is_finite(t) for held in state.values() for t in held.values()):
             state.clear()
 
     def went_on(self) -> None:
@@ -294,7 +296,7 @@ class Fit:
 
     def _close(self, begun: float) -> dict[str, float] | None:
         """The numbers of the epoch; None if validation was interrupted."""
-        if not all(_finite(t) for t in self.tensors.values()):
+        if not all(is_finite(t) for t in self.tensors.values()):
             raise overflow(self)
         assert self.sums is not None
         row: dict[str, float] = {"epoch": self.epoch, "step": self.step, "seconds": 0.0, "lr": self.trainer.rate()}
@@ -340,11 +342,6 @@ class Fit:
             if t.requires_grad
         ]
         return max(moves, default=0.0)
-
-
-def _finite(t: Tensor) -> bool:
-    array = t.detach().numpy()
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _keep(arrays: dict[str, Array], tensors: dict[str, Tensor]) -> None:

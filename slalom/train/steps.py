@@ -112,15 +112,21 @@ class Objective:
 
     # --- the loss -------------------------------------------------------------------------------------------------
     def _loss(self, output: Any, target: Any, weight: Tensor | None) -> tuple[Tensor, Any]:
-        """The scalar to minimise, and what it divides by."""
+        """The scalar to minimise, and what it divides by.
+
+        A batch in which all targets are ignored, or all rows without weight, has no say: its loss is 0/1, not 0/0.
+        """
         shares = self._shares(target, output)  # what each element adds to the divisor
+        if weight is None and shares is not None and self.reduction == "mean" and _is_own(self.loss):
+            divisor = shares.sum()
+            return self._reduced_by("sum")(output, target) / where(divisor > 0, divisor, 1.0), divisor
         if weight is None:
             loss = self.loss(output, target)
             if not isinstance(loss, Tensor):
                 raise ShapeError("what the loss returns", got=type(loss).__name__, needed="a tensor")
             divisor = _rows_of(target, (target,)) if shares is None else shares.sum()
             return loss if loss.shape == () else loss.mean(), divisor
-        rows = self._unreduced(output, target)
+        rows = self._reduced_by("none")(output, target)
         if rows.ndim == 0 or rows.shape[0] != weight.shape[0]:
             hint = "let the loss return one value a row, or take one of slalom.nn"
             needed = f"shape ({weight.shape[0]}, …)"
@@ -132,17 +138,17 @@ class Objective:
         divisor = (across.expand(rows.shape) if shares is None else across * shares).sum()
         if self.reduction == "sum":
             return total, divisor
-        # A batch of rows without any weight has no say: 0/1, not 0/0.
         return total / where(divisor > 0, divisor, 1.0), divisor
 
-    def _unreduced(self, output: Any, target: Any) -> Tensor:
+    def _reduced_by(self, reduction: str) -> Callable[..., Tensor]:
+        """The loss with another reduction, if it has one at all."""
         loss = self.loss
         if isinstance(loss, Module) and hasattr(loss, "reduction"):
             loss = copy.copy(loss)
-            loss.reduction = "none"
+            loss.reduction = reduction
         elif not isinstance(loss, Module) and "reduction" in inspect.signature(loss).parameters:
-            loss = functools.partial(loss, reduction="none")
-        return loss(output, target)  # type: ignore[no-any-return]
+            loss = functools.partial(loss, reduction=reduction)
+        return loss  # type: ignore[no-any-return]
 
     def _shares(self, target: Any, output: Any) -> Tensor | None:
         """What each target counts in the divisor of a loss over classes; None where each counts 1."""
@@ -258,17 +264,17 @@ class Program:
         loss, sums, output = self.objective(items, weight)
         loss.backward()
         with no_grad():
-            finite = (self._clipped() + loss).isfinite()
+            finite = (self.limited_gradients() + loss).isfinite()
             for buffer, before in buffers:
                 buffer.assign(where(finite, buffer, before))
         return sums, finite, output if self.objective.outside else None
 
-    def _clipped(self) -> Any:
-        """Clip the gradients; a number that is finite just if all of them are."""
+    def limited_gradients(self) -> Tensor:
+        """Clip the gradients; a number that is finite just if all of them are (and their sum or norm)."""
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.clip["norm"] is not None:
             return clip_grad_norm_(params, steering(lambda: self.clip["norm"], "clip_norm"))  # type: ignore[arg-type, return-value]
-        total: Any = 0.0
+        total: Any = Tensor(0.0)
         for p in params:
             if p.grad is not None:
                 total = p.grad.sum() + total

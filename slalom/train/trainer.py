@@ -276,7 +276,7 @@ class Trainer:
     # --- what runs ------------------------------------------------------------------------------------------------
     def explain(self) -> str:
         """What runs as one recorded graph and what does not, and why."""
-        return "\n".join([*(self._tier or ["no fit yet"]), *self.program.explain()])
+        return "\n".join([*(self._tier or ["loop: no fit yet"]), *self.program.explain()])
 
 
 def _joined(outputs: list[Any]) -> Any:

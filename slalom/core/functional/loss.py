@@ -92,10 +92,10 @@ def binary_cross_entropy(
             needed="0 to 1",
             hint="apply sigmoid, or use binary_cross_entropy_with_logits",
         )
-    # Selected before the logarithm too: the derivative of ln at 0 is infinite, and 0·∞ is NaN.
-    yes, no = input > _LEAST, input < 1
-    log_yes = input.where(yes, 1.0).log().where(yes, -100.0)
-    log_no = (-input.where(no, 0.0)).log1p().where(no, -100.0)
+    # Filled before the logarithm too: the derivative of ln at 0 is infinite, and 0·∞ is NaN.
+    low, high = input <= _LEAST, input >= 1
+    log_yes = input.masked_fill(low, 1.0).log().masked_fill(low, -100.0)
+    log_no = (-input.masked_fill(high, 0.0)).log1p().masked_fill(high, -100.0)
     return _reduced(_weighted(-(target * log_yes + (1 - target) * log_no), weight), reduction)
 
 
