@@ -34,7 +34,8 @@ class Array:
 
     def make(self, rng: np.random.Generator, floating: str) -> np.ndarray:
         if self.values is not None:
-            return np.array(self.values, self.dtype or floating).reshape(self.shape)
+            with np.errstate(over="ignore"):
+                return np.array(self.values, self.dtype or floating).reshape(self.shape)
         if self.layout == "columns":
             return self._draw(rng, floating, self.shape[::-1]).T
         if self.layout == "backwards":
@@ -184,7 +185,7 @@ def axes(*, low: float = -2.0, high: float = 2.0, empty: bool = True, **options:
         "first": S(x(3, 4), 0, **options),
         "last_kept": S(x(2, 3, 5), dim=-1, keepdim=True, **options),
         "two": S(x(2, 3, 4), dim=(0, 2), **options),
-        "all_kept": S(x(2, 3), keepdim=True, **options),
+        "all_kept": S(x(2, 3), dim=(0, 1), keepdim=True, **options),
         "odd": S(x(7), 0, **options),
         "long": S(x(33, 17), 0, **options),
         "no_rows": S(x(0, 3), 1, **options),

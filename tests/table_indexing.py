@@ -83,6 +83,7 @@ INDEXING = (
             "one": S(F(1), 0, V(0, dtype="int64"), F(1)),
         },
         ref=scattered,
+        xfail={"torch gradient[larger_source]": "PyTorch's gradient of a larger src has the wrong shape"},
         errors=(
             Wrong(
                 S(F(3), 0, I(2, low=0), F(1)), ShapeError, r"scatter_add: got index \(2,\), src \(1,\); needed 1 axes"
@@ -190,19 +191,22 @@ LIKE = {
 }
 NEGATIVE = Wrong(S(2, -1), ShapeError, r"shape: got \(2, -1\); needed sizes of at least 0")
 NO_DTYPE = Wrong(S(2, dtype="float16"), DTypeError, "dtype: got float16; needed one of bool, uint8")
-SHAPE_ONLY = {"dtype": None, "requires_grad": None}
+CUDA = Wrong(S(2, device="cuda"), ConfigError, "device: got 'cuda'; needed 'cpu'. Hint: Slalom trains on the CPU")
+SLALOM_ONLY = ("dtype", "requires_grad")
 
 
 def plain(function):
     """A NumPy reference without the arguments that it does not have."""
-    return lambda *args, **kwargs: function(*args, **{k: v for k, v in kwargs.items() if k not in SHAPE_ONLY})
+    return lambda *args, **kwargs: function(*args, **{k: v for k, v in kwargs.items() if k not in SLALOM_ONLY})
+
+
+def sized(function):
+    return plain(lambda *sizes: function(sizes[0] if isinstance(sizes[0], tuple) else sizes))
 
 
 CREATION = (
-    Op("zeros", SIZES, ref=plain(lambda *n: np.zeros(n[0] if isinstance(n[0], tuple) else n)), smooth=False,
-       errors=(NEGATIVE, NO_DTYPE, Wrong(S(2, device="cuda"), ConfigError, "device: got 'cuda'; needed 'cpu'. Hint: Slalom"))),
-    Op("ones", SIZES, ref=plain(lambda *n: np.ones(n[0] if isinstance(n[0], tuple) else n)), smooth=False,
-       errors=(NEGATIVE, NO_DTYPE)),
+    Op("zeros", SIZES, ref=sized(np.zeros), smooth=False, errors=(NEGATIVE, NO_DTYPE, CUDA)),
+    Op("ones", SIZES, ref=sized(np.ones), smooth=False, errors=(NEGATIVE, NO_DTYPE, CUDA)),
     Op(
         "full",
         {
@@ -285,8 +289,8 @@ HELD = {
 RAGGED = Wrong(S([[1, 2], [3]]), ShapeError, "tensor: got nested sequences of unequal lengths; needed a regular array")
 COMPLEX = Wrong(S(1j), DTypeError, "dtype: got complex128; needed one of bool, uint8")
 DATA_ROWS = (
-    Op("tensor", DATA, ref=plain(np.array), smooth=False, errors=(RAGGED, COMPLEX)),
-    Op("as_tensor", DATA | {"tensor": S(F(3)), "cast": S(I(3), dtype=float32)}, ref=plain(np.array), smooth=False,
+    Op("tensor", DATA, ref=np.array, smooth=False, errors=(RAGGED, COMPLEX)),
+    Op("as_tensor", DATA | {"tensor": S(F(3)), "cast": S(I(3), dtype=float32)}, ref=np.array, smooth=False,
        errors=(RAGGED, COMPLEX)),
     Op("from_numpy", HELD, ref=np.array, smooth=False, arrays=True, dynamic=True,
        errors=(Wrong(S([1]), DTypeError, r"from_numpy: got list; needed a NumPy array. Hint: use tensor\(\)"),

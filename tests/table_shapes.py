@@ -16,6 +16,15 @@ def pieces(x, sizes, dim=0):
     return np.split(x, np.cumsum(sizes)[:-1], dim)
 
 
+def parts(x, size, dim=0):
+    n = x.shape[dim]
+    return pieces(x, size if isinstance(size, list) else [min(size, n - at) for at in range(0, n, size)] or [0], dim)
+
+
+def chunks(x, count, dim=0):
+    return parts(x, -(-x.shape[dim] // count) if x.shape[dim] else [0] * count, dim)
+
+
 def padded(x, widths, mode="constant", value=0):
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + [*zip(widths[0::2], widths[1::2], strict=True)][::-1]
     cut = x[tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(pairs, x.shape, strict=True))]
@@ -251,6 +260,13 @@ REORDERING = (
     Op("clone", unary(), ref=np.copy),
 )
 
+LAYOUTS = ("columns", "backwards", "gaps")
+
+
+def wide(layout):
+    return F(4, 3, layout=layout)
+
+
 LISTS = {
     "vectors": S([F(3), F(4), F(1)]),
     "matrices": S([F(2, 3), F(1, 3)]),
@@ -301,19 +317,9 @@ JOINS = (
             Wrong(S([]), ShapeError, "stack: got no tensors; needed at least one"),
             Wrong(S([F(2), F(3)]), ShapeError, r"stack: got \(2,\) and \(3,\); needed equal shapes"),
         ),
-        xfail={"torch[mixed_types]": "PyTorch stacks tensors of one dtype only"},
     ),
-    Op(
-        "vstack",
-        LISTS | {"vectors": S([F(3), F(3)]), "scalars": S([F(), F()])},
-        ref=np.vstack,
-        xfail={
-            "value[mixed_types]": "two vectors of unequal length",
-            "staged[mixed_types]": "",
-            "torch[mixed_types]": "",
-        },
-    ),
-    Op("hstack", LISTS | {"matrices": S([F(2, 3), F(2, 1)]), "scalars": S([F(), F()])}, ref=np.hstack),
+    Op("vstack", LISTS | {"vectors": S([F(3), F(3)]), "mixed_types": S([F(2, 3), I(3)])}, ref=np.vstack),
+    Op("hstack", LISTS | {"matrices": S([F(2, 3), F(2, 1)]), "layouts": S([*map(wide, LAYOUTS)])}, ref=np.hstack),
     Op(
         "narrow",
         {
@@ -345,9 +351,7 @@ JOINS = (
             "larger": S(F(3), 9),
             "empty": S(F(0, 2), 2),
         },
-        ref=lambda x, s, d=0: pieces(
-            x, s if isinstance(s, list) else [min(s, x.shape[d] - a) for a in range(0, x.shape[d], s)] or [0], d
-        ),
+        ref=parts,
         errors=(
             Wrong(S(F(5), [2, 2]), ShapeError, r"split: sizes: got \[2, 2\] \(sum 4\); needed a sum of 5"),
             Wrong(S(F(5), 0), ShapeError, "split: size: got 0; needed at least 1"),
@@ -363,13 +367,8 @@ JOINS = (
             "more": S(F(3), 9),
             "empty": S(F(0), 3),
         },
-        ref=lambda x, n, d=0: pieces(
-            x,
-            [min(-(-x.shape[d] // n), x.shape[d] - a) for a in range(0, x.shape[d], -(-x.shape[d] // n) or 1)] or [0],
-            d,
-        ),
+        ref=chunks,
         errors=(Wrong(S(F(5), 0), ShapeError, "chunk: chunks: got 0; needed at least 1"),),
-        xfail={"torch[empty]": "PyTorch gives n empty pieces, here it is one"},
     ),
     Op(
         "unbind",
@@ -421,7 +420,7 @@ JOINS = (
             "cropped": S(F(7), (-2, 3)),
             "value": S(F(3), (1, 1), value=-1.5),
             "value_cropped": S(F(2, 5), (-1, 1, 1, 0), value=2.0),
-            "inf": S(F(3), (1, 1), value=math.inf),
+            "inf": S(F(3), (1, 1), value=math.inf, smooth=False),
             "empty": S(F(0), (1, 1)),
             "nothing": S(F(3), ()),
             "integers": S(I(3), (1, 0), value=7),

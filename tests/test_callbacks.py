@@ -174,7 +174,7 @@ def test_without_early_stopping_the_last_weights_stay():
 
 
 def test_a_second_fit_starts_anew():
-    stopping = EarlyStopping("loss", patience=1)
+    stopping = EarlyStopping("loss", patience=1, min_delta=1e-3)
     t = trainer(lr=0.0)
     assert len(t.fit((X, Y), epochs=9, callbacks=[stopping], progress=False)) == 2
     assert len(t.fit((X, Y), epochs=9, callbacks=[stopping], progress=False)) == 4
@@ -242,14 +242,11 @@ def test_history_reads_like_a_table(tmp_path):
 
 def test_history_as_dataframe(monkeypatch):
     history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}])
-    for library in ("pandas", "polars"):
-        pytest.importorskip(library)
+    pytest.importorskip("pandas")
     frame = history.to_dataframe()
     assert list(frame.columns) == ["epoch", "loss", "val_loss"] and frame["loss"].tolist() == [0.5, 0.25]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    assert history.to_dataframe()["epoch"].to_list() == [1, 2]
-    monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(ImportError, match="needed pandas or polars"):
+    with pytest.raises(ImportError, match="needed pandas. Hint: pip install pandas"):
         history.to_dataframe()
 
 

@@ -100,8 +100,9 @@ def test_resumed_at_every_step_the_bits_are_the_same(tmp_path, case):
 
     def fit(t, checkpoint, resume=False):
         callbacks = [EarlyStopping(patience=1, min_delta=STOPS.get(case, 0.0))]
-        t.fit(data(), batch_size=8, epochs=3, validation=(X[:17], Y[:17]), callbacks=callbacks, seed=3,
-              progress=False, checkpoint=checkpoint, resume=resume, **options)  # fmt: skip
+        held_out = loader() if case == "loader" else (X[:17], Y[:17])
+        t.fit(data(), batch_size=8, epochs=3, validation=held_out, callbacks=callbacks, seed=3, progress=False,
+              checkpoint=checkpoint, resume=resume, **options)  # fmt: skip
         return outcome(t)
 
     plain = fit(trainer(**settings), None)
@@ -170,20 +171,36 @@ def test_after_ctrl_c_the_same_trainer_or_another_goes_on(tmp_path):
         def __repr__(self):
             return "Interrupt"
 
+    best = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, fit):
+            best[fit.row["val_loss"]] = weights_sha256(fit.model)
+
+        def on_steps_end(self, fit, steps):
+            assert steps.stop == fit.step and len(steps) <= 6
+
+        def __repr__(self):
+            return "Keep"
+
     def fit(t, at, resume):
-        return t.fit((X, Y), batch_size=8, epochs=4, validation=(X, Y), callbacks=[Interrupt(at)],
+        return t.fit((X, Y), batch_size=8, epochs=4, validation=(X, Y), callbacks=[Keep(), Interrupt(at)],
                      checkpoint=tmp_path / "c", resume=resume, progress=False)  # fmt: skip
 
     plain = trainer(schedule="epochs")
     plain.fit((X, Y), batch_size=8, epochs=4, validation=(X, Y), progress=False)
     t = trainer(schedule="epochs")
     assert fit(t, 12, False).interrupted and len(t.history) == 2
+    shutil.copy(tmp_path / "c", tmp_path / "first")
     assert fit(t, 14, True).interrupted and len(t.history) == 2
+    shutil.copy(tmp_path / "c", tmp_path / "second")
+    shutil.copy(tmp_path / "first", tmp_path / "c")
     other = trainer(schedule="epochs", seed=8)
-    shutil.copy(tmp_path / "c", tmp_path / "kept")
-    assert not fit(t, 0, True).interrupted
-    shutil.copy(tmp_path / "kept", tmp_path / "c")
-    fit(other, 0, True)
+    assert fit(other, 14, True).interrupted and other.step == 14
+    assert weights_sha256(other.model) == weights_sha256(t.model) == best[min(best)]  # of epochs of the first fit
+    for run in (t, other):
+        shutil.copy(tmp_path / "second", tmp_path / "c")
+        assert not fit(run, 0, True).interrupted
     assert outcome(t) == outcome(plain) == outcome(other)
 
 
@@ -230,6 +247,21 @@ def test_other_data_or_settings_are_named(tmp_path):
             fit(**options)
         assert path.read_bytes() == before
     fit()
+
+
+def test_the_data_behind_a_loader_count_too(tmp_path):
+    def fit(x, batch_size=8, **options):
+        data = DataLoader(TensorDataset(x, Y), batch_size=batch_size, merge_last=True, **options)
+        trainer().fit(data, epochs=1, checkpoint=tmp_path / "c", resume=True, progress=False)
+
+    fit(X)
+    fit(X)
+    with pytest.raises(ConfigError, match=r"got data: contents \w+; needed"):
+        fit(-X)
+    with pytest.raises(ConfigError, match=r"got data: batch_size 9; needed data: batch_size 8"):
+        fit(X, batch_size=9)
+    with pytest.raises(ConfigError, match=r"data: sampler RandomSampler; needed data: sampler SequentialSampler"):
+        fit(X, shuffle=True)
 
 
 def test_another_model_is_refused_and_left_as_it_was(tmp_path):

@@ -57,13 +57,15 @@ def as_dtype(dtype: Any) -> DType:
     """
     if dtype is float:
         return get_default_dtype()
+    if isinstance(dtype, np.dtype) and dtype in _KNOWN:
+        return dtype
     try:
         found: DType | None = None if dtype is None else np.dtype(dtype).newbyteorder("=")
     except (TypeError, ValueError):
         found = None
     if found is None or found not in _KNOWN:
         names = ", ".join(d.name for d in ALL)
-        raise DTypeError("dtype", got=dtype, needed=f"one of {names}")
+        raise DTypeError("dtype", got=str(dtype), needed=f"one of {names}")
     return found
 
 

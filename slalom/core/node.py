@@ -30,12 +30,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 clock = itertools.count(1)
 _INTERNAL = (__name__.partition(".")[0] + ".", "numpy.")
+_BETWEEN = {"contextlib", "copy", "functools"}
 
 
 def user_line() -> str:
-    """``file:line`` of the innermost frame outside this package and NumPy."""
+    """``file:line`` of the innermost frame outside this package, NumPy and what stands between."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INTERNAL):
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(_INTERNAL) and module not in _BETWEEN:
+            break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 

@@ -3,12 +3,16 @@
 A Generator is three int64 numbers in a tensor: seed, stream, draw. Every draw reads them and writes draw + 1, eager
 and staged alike: inside ``slalom.compile`` the counter is state like any other, so a compiled dropout draws anew at
 each call. The bits are Philox4x32-10's (J. Salmon et al., 2011), the same in every executor.
+
+Note: draws from several threads never get the same numbers, but which thread gets which is up to the machine; give
+each thread a Generator with a stream of its own. A compiled function reads its generators when it is called.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -17,10 +21,11 @@ from slalom.core import kernels
 from slalom.core.autodiff import no_grad
 from slalom.core.dtype import as_dtype, float32, float64, get_default_dtype, int64
 from slalom.core.functional.creation import _shape
+from slalom.core.node import MODE, user_line
 from slalom.core.ops.pointwise import SHIFT_RIGHT
 from slalom.core.ops.reductions import RANDOM_BITS
 from slalom.core.tensor import Tensor, apply, method
-from slalom.errors import ConfigError, ShapeError
+from slalom.errors import ConfigError, ShapeError, StagingError
 
 __all__ = [
     "Generator", "bernoulli", "default_generator", "get_rng_state", "initial_seed", "manual_seed", "normal", "rand",
@@ -28,8 +33,14 @@ __all__ = [
 ]  # fmt: skip
 
 
+_DRAWING = threading.RLock()
+_STREAMS = 2**32 - 1  # the last one is that of permutations
+
+
 class Generator:
     """A stream of random numbers. ``state`` (int64: seed, stream, draw) can be read, saved and assigned.
+
+    Raises: ConfigError unless the seed is an integer in −2⁶³ … 2⁶⁴ − 1 and the stream one in 0 … 2³² − 2.
 
     >>> g = Generator(7)
     >>> a = rand(3, generator=g); g.manual_seed(7); b = rand(3, generator=g); bool((a == b).all())
@@ -38,20 +49,20 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
-        self.state = Tensor([_word(seed), stream, 0], dtype=int64)
+        self.state = _state(seed, stream, 0)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start again from ``seed``."""
-        self.state.assign(Tensor([_word(seed), 0, 0], dtype=int64))
+        """Start again from ``seed``, in the same stream."""
+        self.state.assign(self.state * Tensor([0, 1, 0], dtype=int64) + _state(seed, 0, 0))
         return self
 
     def set(self, seed: int, stream: int, draw: int) -> None:
         """Go to a known place, so that what follows is a function of it (a training step, for one)."""
-        self.state.assign(Tensor([_word(seed), stream, draw], dtype=int64))
+        self.state.assign(_state(seed, stream, draw))
 
     def initial_seed(self) -> int:
-        """The seed in use."""
-        return int(self.state[0].item())
+        """The seed in use; a negative one counts from 2⁶⁴, as in PyTorch."""
+        return int(self.state[0].item()) % 2**64
 
     def get_state(self) -> Tensor:
         """A copy of the state."""
@@ -63,7 +74,7 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """uint32 words of the next draw."""
-        with no_grad():
+        with no_grad(), _DRAWING:
             words = apply(RANDOM_BITS, self.state, shape=shape)
             self.state.assign(self.state + Tensor._of(np.array([0, 0, 1], int64)))
         return words
@@ -73,12 +84,16 @@ class Generator:
         return f"Generator(seed={seed}, stream={stream}, draw={draw})"
 
 
-def _word(seed: int) -> int:
-    """A seed as a signed 64-bit number."""
-    if not isinstance(seed, (int, np.integer)):
-        raise ConfigError("seed", got=repr(seed), needed="an integer")
-    low = int(seed) & (2**64 - 1)
-    return low - 2**64 if low >= 2**63 else low
+def _state(seed: int, stream: int, draw: int) -> Tensor:
+    _check_whole("seed", seed, -(2**63), 2**64)
+    _check_whole("stream", stream, 0, _STREAMS)
+    signed = int(seed) - 2**64 if seed >= 2**63 else int(seed)
+    return Tensor([signed, int(stream), draw], dtype=int64)
+
+
+def _check_whole(what: str, value: Any, low: int, end: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value < end:
+        raise ConfigError(what, got=repr(value), needed=f"an integer from {low} to {end - 1}")
 
 
 default_generator = Generator(0)
@@ -162,25 +177,34 @@ def normal(mean: Any, std: Any, size: Any = None, *, generator: Generator | None
         if not isinstance(like, Tensor):
             raise ShapeError("normal", got="two numbers", needed="a size, or a tensor for mean or std")
         size = like.shape
-    return randn(size, generator=generator) * std + mean
+    out: Tensor = randn(size, generator=generator) * std + mean
+    return out
 
 
 def randint(low: int, high: int | None = None, size: Any = None, *, generator: Generator | None = None) -> Tensor:
     """Whole numbers in low … high − 1 (int64); called as (high, size) the lower bound is 0.
 
+    Raises: ConfigError unless low < high, at most 2⁵³ apart.
     Note: ⌊u·n⌋ with u of 53 bits: the probabilities differ by less than n·2⁻⁵³.
     """
     if size is None:
-        low, high, size = 0, low, high
-    assert high is not None
-    if high <= low:
-        raise ConfigError("randint", got=f"low {low}, high {high}", needed="low below high")
+        high, size = None, high
+    if high is None:
+        low, high = 0, low
+    if size is None or not 0 < high - low <= 2**53:
+        raise ConfigError("randint", got=f"low {low}, high {high}, size {size}", needed="low below high, and a size")
     u = _uniform(_shape((size,)), float64, generator)
     return (u * float(high - low)).to(int64) + low
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
-    """A random order of 0 … n−1: a keyed bijection evaluated by index, never a sort."""
+    """A random order of 0 … n−1: a keyed bijection evaluated by index, never a sort.
+
+    Raises: StagingError inside ``slalom.compile``.
+    """
+    if MODE.get().trace is not None:
+        what = f"randperm while staging, at {user_line()}"
+        raise StagingError(what, hint="draw it outside and pass it as an argument")
     key = (generator or default_generator).bits((2,)).tolist()
     return Tensor._of(kernels.permutation(key[0] | key[1] << 32, 0, n))
 
@@ -192,7 +216,7 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 
 @method
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with uniform numbers in [a, b)."""
+    """Fill with uniform numbers in [a, b). Note: rounding may give b itself, as in PyTorch."""
     return self.assign(rand(self.shape, generator=generator, dtype=self.dtype) * (b - a) + a)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import operator
 import re
 import sys
 import types
@@ -41,7 +40,9 @@ Path = tuple[Step, ...]
 
 def guard_reads(trace: Trace, function: Any, args: tuple[Any, ...] = ()) -> None:
     """Guard what ``function``, called with ``args``, can read by name."""
-    _Reads(trace).callable(function, args)
+    if trace.reads is None:
+        trace.reads = _Reads(trace)
+    trace.reads.callable(function, args)
 
 
 # --- what code mentions -------------------------------------------------------------------------------------------
@@ -96,11 +97,13 @@ def _paths(code: types.CodeType) -> tuple[Path, ...]:
 class _Reads:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._seen: set[Any] = set()
+        self._seen: dict[Any, Any] = {}
 
-    def _first(self, *key: Any) -> bool:
+    def _first(self, *objects: Any, about: Any = None) -> bool:
+        """Whether these very objects, which are kept alive as long, are new in this respect."""
+        key = (*map(id, objects), about)
         new = key not in self._seen
-        self._seen.add(key)
+        self._seen[key] = objects
         return new
 
     def callable(self, function: Any, args: tuple[Any, ...] = ()) -> None:
@@ -116,33 +119,34 @@ class _Reads:
             self.callable(function.__wrapped__, args)
         else:
             for name in ("__call__", "forward"):
-                method = _of_class(function, name)
+                method = _of_class(type(function), name)
                 if isinstance(method, types.FunctionType) and not _is_library(method.__module__):
                     self._function(method, (function, *args))
 
     def _function(self, function: types.FunctionType, args: tuple[Any, ...]) -> None:
         code = function.__code__
         known = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
-        if not self._first(id(function), *(id(value) for value in known.values())):
+        if not self._first(function, *known.values()):
             return
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         if _is_library(function.__module__):  # a decorator: only what it decorates is the user's
             for name, cell in cells.items():
                 if isinstance(_content(cell), (Tensor, types.FunctionType, types.MethodType)):
-                    self._place(name, functools.partial(_content, cell), (id(cell),))
+                    self._place(name, functools.partial(_content, cell), cell)
             return
         for root, *steps in _paths(code):
             if root.kind == "global":
                 get = functools.partial(function.__globals__.get, root.name, _NOTHING)
-                self._walk(root.name, get, (id(function.__globals__), root.name), steps)
+                self._walk(root.name, get, function.__globals__, root, steps)
             elif root.name in known:
+                self.callable(known[root.name])
                 self._follow(root.name, known[root.name], steps)
             elif root.name in cells:
                 cell = cells[root.name]
-                self._walk(root.name, functools.partial(_content, cell), (id(cell),), steps)
+                self._walk(root.name, functools.partial(_content, cell), cell, root, steps)
 
-    def _walk(self, where: str, get: Get, key: tuple[Any, ...], steps: list[Step]) -> None:
-        value = self._place(where, get, key)
+    def _walk(self, where: str, get: Get, holder: Any, step: Step, steps: list[Step]) -> None:
+        value = self._place(where, get, holder, step)
         if value is not _NOTHING:
             self._follow(where, value, steps)
 
@@ -150,28 +154,27 @@ class _Reads:
         """Take the next step from a value."""
         if not steps or isinstance(value, (Tensor, *_PLAIN)) or _is_library_object(value):
             return
-        (kind, name), *rest = steps
-        if kind == "key" and isinstance(value, Mapping):
-            get: Get = functools.partial(value.get, name, _NOTHING)
-            self._walk(f"{where}[{name!r}]", get, (id(value), kind, name), rest)
-        elif kind == "attribute":
-            if name in getattr(value, "__dict__", {}):
-                get = functools.partial(_attribute, _reference(value), name)
-                self._walk(f"{where}.{name}", get, (id(value), kind, name), rest)
-            else:
-                found = _of_class(value, name)
-                method = found.fget if isinstance(found, property) else found
-                if isinstance(method, types.FunctionType):
-                    self._function(method, (value,))
+        step, *rest = steps
+        if step.kind == "key" and isinstance(value, Mapping):
+            get: Get = functools.partial(value.get, step.name, _NOTHING)
+            self._walk(f"{where}[{step.name!r}]", get, value, step, rest)
+        elif step.kind == "attribute":
+            where = f"{where}.{step.name}"
+            found = self._place(where, functools.partial(_member, _reference(value), step.name), value, step)
+            method = found.fget if isinstance(found, property) else found
+            if isinstance(method, types.FunctionType) and step.name not in getattr(value, "__dict__", {}):
+                self._function(method, (value,))
+            elif found is not _NOTHING:
+                self._follow(where, found, rest)
 
-    def _place(self, where: str, get: Get, key: tuple[Any, ...]) -> Any:
+    def _place(self, where: str, get: Get, holder: Any, step: Step | None = None) -> Any:
         """Guard what stands at a place, once; returns it, or _NOTHING where there is nothing to guard."""
         value = get()
         if value is _NOTHING or isinstance(value, (type, types.BuiltinFunctionType)):
             return _NOTHING
         if isinstance(value, types.ModuleType):
             return _NOTHING if _is_library(value.__name__) else value
-        if not self._first(*key):
+        if not self._first(holder, about=step):
             return value
         if isinstance(value, _PLAIN):
             text = repr(value)  # tells 0.0 from −0.0, and NaN is itself
@@ -189,15 +192,19 @@ class _Reads:
 
     def _contents(self, where: str, held: Any) -> None:
         """Guard which tensors and other objects a container holds."""
-        if not self._first(id(held)):
+        if not self._first(held, about="contents"):
             return
 
         def objects() -> list[Any]:
             return [item for item in (held.values() if isinstance(held, dict) else held) if type(item) not in _PLAIN]
 
         now = objects()
+        same = [_reference(item) for item in now]
         if now:
-            self._guard(f"{where}[…]", lambda: len(then := objects()) == len(now) and all(map(operator.is_, then, now)))
+            self._guard(
+                f"{where}[…]",
+                lambda: len(then := objects()) == len(same) and all(a is b() for a, b in zip(then, same, strict=True)),
+            )
         for item in now:
             if isinstance(item, (list, tuple, dict)):
                 self._contents(where, item)
@@ -223,13 +230,18 @@ def _content(cell: types.CellType) -> Any:
         return _NOTHING
 
 
-def _attribute(reference: Get, name: str) -> Any:
-    return getattr(reference(), "__dict__", {}).get(name, _NOTHING)
+def _member(reference: Get, name: str) -> Any:
+    """What an object or its class holds under a name, without running descriptors."""
+    value = reference()
+    held = getattr(value, "__dict__", {})
+    if name in held:
+        return held[name]
+    found = _of_class(type(value), name)
+    return getattr(value, name, _NOTHING) if isinstance(found, types.MemberDescriptorType) else found
 
 
-def _of_class(value: Any, name: str) -> Any:
-    """What the class of a value holds under a name, without running descriptors."""
-    return next((vars(base)[name] for base in type(value).__mro__ if name in vars(base)), None)
+def _of_class(kind: type, name: str) -> Any:
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _NOTHING)
 
 
 def _is_library(module: str | None) -> bool:

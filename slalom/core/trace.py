@@ -84,6 +84,7 @@ class Trace:
     def __init__(self) -> None:
         self.open: bool = True
         self.guards: dict[Any, Guard] = {}
+        self.reads: Any = None  # where core.reads keeps what it has followed
         self._nodes: list[Node] = []
         self._inputs: list[tuple[Node, str, Any]] = []
         self._labels: dict[Node, str] = {}
@@ -427,6 +428,7 @@ class Trace:
         for held in vars(self).values():
             if isinstance(held, (dict, list, set)):
                 held.clear()  # nodes know their trace: without this, a cycle
+        self.reads = None
         self.open = False
 
 

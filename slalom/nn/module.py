@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from slalom.core.autodiff import no_grad
 from slalom.core.node import MODE, Abstract, user_line
+from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, as_tensor
 from slalom.core.trace import Trace, unstaged
 from slalom.errors import ConfigError, DTypeError, ModelFileError, SlalomError, StagingError
@@ -155,6 +156,8 @@ class Module:
         for name in self.__constants__:
             value = held.get(name)
             trace.guard((id(self), name), f"{name} of {self._label()}", functools.partial(_holds, held, name, value))
+        for function in (self.forward, *hooks.values(), *pre_hooks.values()):
+            guard_reads(trace, function)
 
     def _locate(self, error: SlalomError) -> None:
         """Put this module's place in front of the message of an error that passes through its call."""

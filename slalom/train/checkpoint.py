@@ -50,6 +50,7 @@ class Checkpoint(Callback):
     def __init__(self, path: StrPath, every: float | str | None = None) -> None:
         self.path = Path(path)
         self.previous = previous_path(path)
+        self.count: float | None
         self.count, self.unit = (None, "seconds") if every is None else _interval(every)
         self._written = time.perf_counter()
         self._cost = 0.0
@@ -171,10 +172,9 @@ def _state_of(fit: Fit) -> dict[str, Any]:
         "sizes": {name: list(sizes) for name, sizes in trainer.objective.sizes.items()},
         "outside": trainer.objective.outside,
         "generator": default_generator.get_state(),
-        "base_rates": trainer.base_rates,
         "weights": dict(fit.tensors),
         "start": fit.start if fit.options.tol is not None else None,
-        "best": None if fit.best is None else fit.best.state_dict(),
+        "best": fit.best.state_dict() if fit.best is not None and fit.watches else None,
         "optimizer": _optimizer_state(trainer.optimizer.state_dict()),
         "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
         "callbacks": [{"class": type(c).__name__, "state": c.state_dict()} for c in _kept(fit)],
@@ -200,9 +200,8 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
     fit.history.stopped = state["stopped"]
     trainer.objective.sizes = {name: tuple(sizes) for name, sizes in state["sizes"].items()}
     trainer.objective.outside.update(state["outside"])
-    trainer.base_rates = state["base_rates"]
     fit.start = state["start"] or {}
-    if fit.best is not None:
+    if fit.best is not None and fit.watches:
         fit.best.load_state_dict(state["best"])
     if state["schedule"] is not None:
         trainer.schedule.load_state_dict(state["schedule"])

@@ -42,8 +42,8 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
         for t in tree.leaves(item):
             if not is_finite(t):
                 rows = np.nonzero(~np.isfinite(t.numpy().reshape(t.shape[0], -1)).all(axis=1))[0]
-                row = rows[0] if batch.index is None else batch.index[rows[0]]
-                where = "of the batch" if batch.index is None else "of the data"
+                row = rows[0] if batch.which is None else batch.which[rows[0]]
+                where = "of the batch" if batch.which is None else "of the data"
                 return _error(fit, fit.step + 1, f"{name} is not finite in row {row} {where}")
     return _replayed(fit, batch)
 

@@ -33,12 +33,12 @@ _END: Final = object()
 
 
 class Batch(NamedTuple):
-    """The parts of a batch, the last of which is the target; the weights of its rows; how many rows; which rows."""
+    """The parts of a batch, the last of which is the target; the weights of its rows; how many rows; which ones."""
 
     items: tuple[Any, ...]
     weight: Tensor | None
     rows: int
-    index: Array | None = None
+    which: Array | None = None
 
 
 class Order(NamedTuple):
@@ -194,7 +194,7 @@ class _Rows(Source):
         super().__init__(dtype)
         self.origin = self.dataset = dataset
         self.rows = self.n = len(dataset)
-        self.in_memory = self._everything() is not None
+        self.in_memory = in_memory(dataset, np.arange(min(self.n, 1))) is not None
         self.weight = _row_weights(what, sample_weight, self.n, dtype)
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
@@ -241,10 +241,9 @@ class _Loader(Source):
         self.in_memory = False
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
-        if order is not None:
-            for part in (self.loader, getattr(self.loader, "sampler", None)):
-                if isinstance(getattr(part, "epoch", None), int):
-                    part.epoch = order.epoch  # type: ignore[union-attr]
+        for part in (self.loader, getattr(self.loader, "sampler", None)):
+            if isinstance(getattr(part, "epoch", None), int):
+                part.epoch = 0 if order is None else order.epoch  # type: ignore[union-attr]
         made = self._made(order)
         for number, items in enumerate(made if order is None else _merged(made)):
             if number >= start:
@@ -267,7 +266,12 @@ class _Loader(Source):
             return None
 
     def digest(self) -> dict[str, Any]:
-        return {"loader": type(self.loader).__name__, "batches": self.count(0)}
+        options = {name: getattr(self.loader, name, None) for name in ("batch_size", "drop_last", "merge_last")}
+        sampler = type(getattr(self.loader, "sampler", None)).__name__
+        found = {"loader": f"{type(self.loader).__name__} of {self.count(0)} batches", "sampler": sampler, **options}
+        dataset = getattr(self.loader, "dataset", None)
+        rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        return found | (_Rows("", dataset, self.dtype, None).digest() if rows else {})
 
 
 def _merged(batches: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:

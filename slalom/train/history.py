@@ -80,21 +80,13 @@ class History:
         return (min if mode == "min" else max)(rows, key=lambda row: row[name])
 
     def to_dataframe(self) -> Any:
-        """A pandas DataFrame, or a polars one where only polars is installed.
-
-        Raises: MissingExtraError when neither is.
-        """
-        columns = {name: self[name] for name in self.columns}
+        """A pandas DataFrame. Raises: MissingExtraError where pandas is not installed."""
         try:
             import pandas
-        except ImportError:
-            try:
-                import polars
-            except ImportError as error:
-                hint = "pip install pandas, or use history.rows"
-                raise MissingExtraError("to_dataframe", needed="pandas or polars", hint=hint) from error
-            return polars.DataFrame(columns)
-        return pandas.DataFrame(columns)
+        except ImportError as error:
+            hint = "pip install pandas, or hand history.rows to the library you use"
+            raise MissingExtraError("History.to_dataframe", needed="pandas", hint=hint) from error
+        return pandas.DataFrame({name: self[name] for name in self.columns})
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write a file of one JSON object a line; numbers that are not finite are the strings "nan", "inf", "-inf"."""

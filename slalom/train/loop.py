@@ -33,6 +33,7 @@ __all__ = ["EVALUATION_BATCH", "Began", "Fit", "Options", "evaluating", "summed"
 
 STEP_STREAM: Final = 1
 """The stream of the default generator during training steps: dropout is a pure function of (seed, step)."""
+VALIDATION_STREAM: Final = 2
 EVALUATION_BATCH: Final = 1024
 """Rows at once where nothing is learned, unless the training batches are larger."""
 REPORT_SECONDS: Final = 0.06
@@ -107,7 +108,7 @@ class Fit:
         """Of this epoch, up to the last interruption."""
         stopping = next((c for c in self.callbacks if isinstance(c, EarlyStopping)), None)
         self.best: Best | None = stopping.best if stopping else Best() if validation is not None else None
-        self._watches = stopping is None and self.best is not None
+        self.watches = stopping is None and self.best is not None
         self.reason: str | None = None
         self.interrupted = False
         self._latest: Array | None = None
@@ -135,7 +136,7 @@ class Fit:
     @property
     def restores(self) -> bool:
         """Whether the weights at the end are those of the best epoch."""
-        return self.best is not None and (not self._watches or self.interrupted)
+        return self.best is not None and (not self.watches or self.interrupted)
 
     @property
     def running(self) -> dict[str, float]:
@@ -211,7 +212,6 @@ class Fit:
 
     def went_on(self) -> None:
         """Called when a checkpoint has been read."""
-        self.trainer.program.clear()
         self._reported = self.step
 
     def _call(self, hook: str) -> None:
@@ -311,6 +311,7 @@ class Fit:
 
     def _validated(self, source: Source) -> Array | None:
         """The sums over the validation set; None if Ctrl-C came between."""
+        default_generator.set(self.options.seed, VALIDATION_STREAM, self.trainer.epoch << 20)
         batches = source.batches(max(self.options.batch_size, EVALUATION_BATCH), None)
         with evaluating(self.model):
             total = summed(self.trainer.program, itertools.takewhile(lambda _: not self.interrupted, batches))
@@ -322,7 +323,7 @@ class Fit:
         self.row = row
         self.history.append(row)
         self.trainer.end_epoch()
-        if self._watches and self.best is not None:
+        if self.watches and self.best is not None:
             self.best.observe(row, self.tensors)
         self._call("on_epoch_end")
         tol = self.options.tol

@@ -76,15 +76,15 @@ class Metric:
 def decide(output: Tensor, threshold: float) -> Tensor:
     """The class of each row: the largest of several scores, or whether the one score exceeds the threshold."""
     if output.ndim > 1 and output.shape[1] > 1:
-        return output.argmax(dim=1)  # type: ignore[attr-defined, no-any-return]  # (B, C, …) → (B, …)
-    return (output.reshape(output.shape[0], -1) > threshold).long().squeeze(1)  # type: ignore[attr-defined, no-any-return]
+        return output.argmax(dim=1)  # (B, C, …) → (B, …)
+    return (output.reshape(output.shape[0], -1) > threshold).long().squeeze(1)
 
 
 def _classes(output: Tensor, target: Tensor) -> Tensor:
     """The true class numbers: the target's own, or the largest entry of one-hot and soft targets."""
     if output.ndim > 1 and output.shape[1] > 1 and target.shape == output.shape and target.dtype.kind == "f":
-        return target.argmax(dim=1)  # type: ignore[attr-defined, no-any-return]
-    return target.reshape(target.shape[0]).long() if target.shape == (target.shape[0], 1) else target.long()  # type: ignore[attr-defined, no-any-return]
+        return target.argmax(dim=1)
+    return target.reshape(target.shape[0]).long() if target.shape == (target.shape[0], 1) else target.long()
 
 
 def _accuracy(threshold: float) -> Rows:
@@ -132,7 +132,7 @@ def _top(k: int) -> Rows:
         if output.ndim != 2 or output.shape[1] < k:
             raise ShapeError(f"metric 'top{k}'", got=f"output {output.shape}", needed=f"(B, C) with C ≥ {k}")
         best = topk(output, k).indices  # (B, k)
-        return [(best == _classes(output, target).reshape(-1, 1)).any(dim=1).to(float64)]  # type: ignore[attr-defined]
+        return [(best == _classes(output, target).reshape(-1, 1)).any(dim=1).to(float64)]
 
     return rows
 
@@ -147,7 +147,7 @@ def aligned(output: Tensor, target: Tensor) -> Tensor:
         n for n in output.shape[1:] if n != 1
     ]:
         return target
-    return target.reshape(output.shape) if target.shape[:1] == output.shape[:1] else target  # type: ignore[attr-defined, no-any-return]
+    return target.reshape(output.shape) if target.shape[:1] == output.shape[:1] else target
 
 
 def _difference(output: Tensor, target: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _difference(output: Tensor, target: Tensor) -> Tensor:
 
 def _per_row(values: Tensor) -> Tensor:
     """The mean over everything but the rows: (B, …) → (B,)."""
-    return values if values.ndim == 1 else values.reshape(values.shape[0], -1).mean(dim=1)  # type: ignore[attr-defined, no-any-return]
+    return values if values.ndim == 1 else values.reshape(values.shape[0], -1).mean(dim=1)
 
 
 def _squares(output: Tensor, target: Tensor) -> list[Tensor]:
@@ -170,7 +170,7 @@ def _squares(output: Tensor, target: Tensor) -> list[Tensor]:
 def _r2_rows(output: Tensor, target: Tensor) -> list[Tensor]:
     difference = _difference(output, target)
     true = aligned(output, target).to(float64)
-    return [t.reshape(t.shape[0], -1) for t in (difference * difference, true, true * true)]  # type: ignore[attr-defined]
+    return [t.reshape(t.shape[0], -1) for t in (difference * difference, true, true * true)]
 
 
 def _r2(square: Array, mean: Array, mean_square: Array) -> float:
@@ -251,7 +251,7 @@ def _mean_of(name: str, function: Callable[[Tensor, Tensor], Any]) -> Rows:
         value = function(output, target)
         value = value if isinstance(value, Tensor) else Tensor(np.asarray(value, np.float64))
         if value.shape == ():
-            value = value.expand(target.shape[0])  # type: ignore[attr-defined]
+            value = value.expand(target.shape[0])
         return [_per_row(value)]
 
     return rows

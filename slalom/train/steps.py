@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,8 @@ __all__ = ["Objective", "Program", "Recorded"]
 
 Items = tuple[Any, ...]
 """The parts of a batch; the last is the target."""
+Sums = tuple[Tensor | None, ...]
+"""Of a batch, in float64: (loss, what it divides by, weight of the rows), then a vector for each metric, or None."""
 
 
 class Objective:
@@ -56,10 +59,10 @@ class Objective:
         self.outside: dict[str, str] = {}
         """The metrics that cannot be recorded, and why; they are computed in Python."""
 
-    def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-        """The loss; float64 sums of it, of what it divides by, of the rows' weights, of the metrics; the output."""
+    def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
+        """The loss of a batch, its sums, and the output of the model."""
         if self.step is not None:
-            return self._custom(items, weight)
+            return self._custom(self.step, items, weight)
         output = self.model(*items[:-1])
         target = items[-1]
         if isinstance(output, Tensor) and isinstance(target, Tensor) and _is_own(self.loss):
@@ -68,47 +71,54 @@ class Objective:
         with no_grad():
             rows = _rows_of(target, items) if weight is None else weight.to(float64).sum()
             total = loss if self.reduction == "sum" else loss.detach().to(float64) * divisor
-            sums = [_flat(total), _flat(divisor), _flat(rows)]
             output = tree.map(lambda t: t.detach(), output)
-            for metric in self.metrics:
-                if metric.name not in self.outside:
-                    sums += self._inside(metric, output, items[-1], weight)
-            return loss, cat(sums), output
+            metrics = tuple(self._inside(metric, output, items[-1], weight) for metric in self.metrics)
+            return loss, (cat([_flat(total), _flat(divisor), _flat(rows)]), *metrics), output
 
-    def _custom(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
-        assert self.step is not None
+    def _custom(self, step: Callable[..., Any], items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
         if weight is not None:
-            raise ConfigError(
-                "weights of rows", got="a step of your own", needed="none; let the step take them as an input"
-            )
-        loss = self.step(*items)
+            needed = "none; let the step take them as an input"
+            raise ConfigError("weights of rows", got="a step of your own", needed=needed)
+        loss = step(*items)
         if not isinstance(loss, Tensor) or loss.shape != ():
             got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ShapeError("what the step returns", got=got, needed="a scalar tensor, the loss")
         rows = _flat(_rows_of(items[-1], items))
-        return loss, cat([_flat(loss.detach()) * rows, rows, rows]), None
+        return loss, (cat([_flat(loss) * rows, rows, rows]),), None
 
-    def _inside(self, metric: Metric, output: Any, target: Any, weight: Tensor | None) -> list[Tensor]:
-        """A metric's sums as part of the record; where that is not possible, a note to compute them outside."""
+    def _inside(self, metric: Metric, output: Any, target: Any, weight: Tensor | None) -> Tensor | None:
+        """A metric's sums as part of the record; where that is not possible, None, and a note why."""
+        if metric.name in self.outside:
+            return None
         try:
             sums, self.sizes[metric.name] = metric.sums(output, target, weight)
         except StagingError as error:
             self.outside[metric.name] = str(error)
-            return []
-        return [sums]
+            return None
+        return sums
+
+    def completed(self, sums: Sums, output: Any, items: Items, weight: Tensor | None) -> Array:
+        """The sums in one vector, those of the metrics that cannot be recorded computed now."""
+        parts = [sums[0].numpy()] if sums[0] is not None else []
+        for metric, made in zip(self.metrics, sums[1:], strict=False):
+            if made is None:
+                with no_grad():
+                    made, self.sizes[metric.name] = metric.sums(output, items[-1], weight)
+            parts.append(made.numpy())
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def finish(self, sums: Array) -> dict[str, float]:
         """Loss and metrics of the sums over some batches."""
         total, divisor, rows = (float(n) for n in sums[:3])
-        divided = total / divisor if divisor else 0.0 if total == 0 and rows else float("nan")
-        found = {"loss": total if self.reduction == "sum" else divided}
+        mean = total / divisor if divisor else math.nan if total or not rows else 0.0
+        found = {"loss": total if self.reduction == "sum" else mean}
         at = 3
-        for metric in sorted(self.metrics, key=lambda metric: metric.name in self.outside):
+        for metric in self.metrics:
             sizes = self.sizes[metric.name]
             end = at + sum(map(abs, sizes))
             found[metric.name] = metric.value(sums[at:end], sizes, rows)
             at = end
-        return {name: found[name] for name in ("loss", *(metric.name for metric in self.metrics))}
+        return found
 
     # --- the loss -------------------------------------------------------------------------------------------------
     def _loss(self, output: Any, target: Any, weight: Tensor | None) -> tuple[Tensor, Any]:
@@ -124,8 +134,8 @@ class Objective:
             loss = self.loss(output, target)
             if not isinstance(loss, Tensor):
                 raise ShapeError("what the loss returns", got=type(loss).__name__, needed="a tensor")
-            divisor = _rows_of(target, (target,)) if shares is None else shares.sum()
-            return loss if loss.shape == () else loss.mean(), divisor
+            rows_given = _rows_of(target, (target,)) if shares is None else shares.sum()
+            return loss if loss.shape == () else loss.mean(), rows_given
         rows = self._reduced_by("none")(output, target)
         if rows.ndim == 0 or rows.shape[0] != weight.shape[0]:
             hint = "let the loss return one value a row, or take one of slalom.nn"
@@ -240,10 +250,6 @@ class Program:
                 lines.append(f"{what}: not run yet")
         return lines
 
-    def clear(self) -> None:
-        """Forget all records: they refer to an optimizer's state that has been replaced."""
-        self._records.clear()
-
     def forget_gradients(self) -> None:
         """Set ``.grad`` of all parameters to None."""
         for p in self._others:
@@ -256,10 +262,10 @@ class Program:
     def gradients(self, items: Items, weight: Tensor | None, rows: int) -> tuple[Array, bool]:
         """Put the gradients of a batch into ``.grad``; its sums, and whether all that was computed is finite."""
         self.forget_gradients()
-        sums, finite, _ = self._measured("training", self._gradients, items, weight, rows)
-        return sums, bool(finite)
+        sums, output, finite = self._recorded("training", rows, self._gradients)(items, weight)
+        return self.objective.completed(sums, output, items, weight), bool(finite)
 
-    def _gradients(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor, Any]:
+    def _gradients(self, items: Items, weight: Tensor | None) -> tuple[Sums, Any, Tensor]:
         buffers = [(buffer, buffer.clone()) for buffer in self.objective.model.buffers()]
         loss, sums, output = self.objective(items, weight)
         loss.backward()
@@ -267,19 +273,21 @@ class Program:
             finite = (self.limited_gradients() + loss).isfinite()
             for buffer, before in buffers:
                 buffer.assign(where(finite, buffer, before))
-        return sums, finite, output if self.objective.outside else None
+        return sums, output if self.objective.outside else None, finite
 
     def limited_gradients(self) -> Tensor:
         """Clip the gradients; a number that is finite just if all of them are (and their sum or norm)."""
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if self.clip["norm"] is not None:
-            return clip_grad_norm_(params, steering(lambda: self.clip["norm"], "clip_norm"))  # type: ignore[arg-type, return-value]
-        total: Any = Tensor(0.0)
+        clip: Any = self.clip  # its numbers steer: a new limit reaches a recorded step
+        if clip["norm"] is not None:
+            norm: Tensor = clip_grad_norm_(params, steering(lambda: clip["norm"], "clip_norm"))
+            return norm
+        total = Tensor(0.0)
         for p in params:
             if p.grad is not None:
                 total = p.grad.sum() + total
-        if self.clip["value"] is not None:
-            clip_grad_value_(params, steering(lambda: self.clip["value"], "clip_value"))  # type: ignore[arg-type, return-value]
+        if clip["value"] is not None:
+            clip_grad_value_(params, steering(lambda: clip["value"], "clip_value"))
         return total
 
     def update(self) -> None:
@@ -293,11 +301,12 @@ class Program:
     def measure(self, items: Items, weight: Tensor | None, rows: int) -> Array:
         """The sums of a batch of a model in evaluation mode."""
         with no_grad():
-            return self._measured("evaluation", self._measure, items, weight, rows)[0]
+            sums, output = self._recorded("evaluation", rows, self._measure)(items, weight)
+        return self.objective.completed(sums, output, items, weight)
 
-    def _measure(self, items: Items, weight: Tensor | None) -> tuple[Tensor, None, Any]:
+    def _measure(self, items: Items, weight: Tensor | None) -> tuple[Sums, Any]:
         _, sums, output = self.objective(items, weight)
-        return sums, None, output if self.objective.outside else None
+        return sums, output if self.objective.outside else None
 
     def predict(self, inputs: Items, rows: int) -> Any:
         """The output for a batch of a model in evaluation mode."""
@@ -306,19 +315,3 @@ class Program:
 
     def _predict(self, inputs: Items) -> Any:
         return self.objective.model(*inputs)
-
-    def _measured(
-        self, what: str, function: Callable[..., Any], items: Items, weight: Tensor | None, rows: int
-    ) -> tuple[Array, Any, Any]:
-        """Run a function whose first result are sums, and add those of the metrics that are computed outside."""
-        objective, known = self.objective, len(self.objective.outside)
-        sums, more, output = self._recorded(what, rows, function)(items, weight)
-        if len(objective.outside) > known:
-            self._records.clear()  # what was recorded before still holds those metrics
-        parts = [sums.numpy()]
-        for metric in objective.metrics:
-            if metric.name in objective.outside:
-                with no_grad():
-                    made, objective.sizes[metric.name] = metric.sums(output, items[-1], weight)
-                parts.append(made.numpy())
-        return np.concatenate(parts) if len(parts) > 1 else parts[0], more, output

@@ -231,9 +231,12 @@ class Trainer:
     def evaluate(self, data: Any, *, batch_size: int = EVALUATION_BATCH, sample_weight: Any = None) -> dict[str, float]:
         """Loss and metrics of the model in evaluation mode, over all rows of some data.
 
-        >>> trainer = Trainer(model := __import__("slalom").nn.Linear(2, 1), loss=lambda out, y: (out - y).abs().mean())
-        >>> sorted(trainer.evaluate((np.ones((3, 2)), np.ones((3, 1)))))
-        ['loss']
+        The loss is what the loss function gives on all rows at once, up to rounding, whatever the batch size.
+
+        >>> from slalom import nn
+        >>> trainer = Trainer(nn.Identity(), loss=nn.MSELoss(), optimizer=Adam([Tensor(0.0)]), metrics=["mae"])
+        >>> trainer.evaluate((np.zeros((3, 1)), np.full((3, 1), 2.0)))
+        {'loss': 4.0, 'mae': 2.0}
         """
         source = self._source("evaluate", data, sample_weight)
         with np.errstate(all="ignore"), evaluating(self.model):

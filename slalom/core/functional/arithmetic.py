@@ -338,9 +338,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     if cond.dtype != bool_:
         raise DTypeError("masked_fill: mask", got=cond.dtype.name, needed="bool")
     filled = as_tensor(value, x)
-    if promote(((x.dtype, 1), (filled.dtype, 0))) != x.dtype:
-        raise DTypeError("masked_fill: value", got=filled.dtype.name, needed=f"one that fits into {x.dtype.name}")
-    return apply(pointwise.WHERE, cond, filled.to(x.dtype), x)
+    if filled.dtype != x.dtype:
+        if promote(((x.dtype, 1), (filled.dtype, 0))) != x.dtype:
+            raise DTypeError("masked_fill: value", got=filled.dtype.name, needed=f"one that fits into {x.dtype.name}")
+        filled = filled.to(x.dtype)
+    return apply(pointwise.WHERE, cond, filled, x)
 
 
 @method

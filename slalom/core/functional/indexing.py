@@ -58,7 +58,7 @@ def _parts(key: Any, shape: Shape) -> list[Any]:
 
 def _entry(k: Any) -> Any:
     if isinstance(k, (list, np.ndarray)):
-        return Tensor([], dtype=int64) if isinstance(k, list) and not k else as_tensor(k)
+        k = Tensor([], dtype=int64) if isinstance(k, list) and not k else as_tensor(k)
     if isinstance(k, (bool, np.bool_)) or (isinstance(k, Tensor) and k.dtype == bool_ and not k.ndim):
         raise DTypeError("index", got="a single bool", needed=_NEEDED)
     return k
@@ -201,7 +201,8 @@ def _replaced(x: Tensor, key: Any, value: Tensor) -> Tensor:
     extra = value.ndim - places.ndim
     if extra > 0 and value.shape[:extra] == (1,) * extra:
         value = value.reshape(value.shape[extra:])
-    if broadcast("t[…] = v", [value.shape, places.shape]) != places.shape:
+    sizes = zip(value.shape[::-1], places.shape[::-1], strict=False)
+    if value.ndim > places.ndim or any(m not in (1, n) for m, n in sizes):
         raise ShapeError("t[…] = v: value", got=value.shape, needed=places.shape)
     flat = places.reshape(-1)
     updates = value.to(x.dtype).expand(places.shape).reshape(-1)

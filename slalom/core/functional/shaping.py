@@ -58,7 +58,8 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two axes swapped."""
     a, b = axis_index("transpose", dim0, input.ndim), axis_index("transpose", dim1, input.ndim)
     axes = list(range(input.ndim))
-    axes[a], axes[b] = axes[b], axes[a]
+    if axes:
+        axes[a], axes[b] = axes[b], axes[a]
     return apply(structural.TRANSPOSE, input, axes=tuple(axes))
 
 
@@ -293,11 +294,11 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
 
 @method
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most ``chunks`` pieces of equal size (the last may be smaller)."""
+    """At most ``chunks`` pieces of equal size (the last may be smaller); of nothing, as many empty ones."""
     n = input.shape[axis_index("chunk", dim, input.ndim, wrap_scalar=False)]
     if chunks < 1:
         raise ShapeError("chunk: chunks", got=chunks, needed="at least 1")
-    return split(input, max(1, -(-n // chunks)), dim)
+    return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 @method

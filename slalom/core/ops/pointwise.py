@@ -62,11 +62,11 @@ def _pow_exponent(out: Any, x: Any, y: Any) -> Any:
 
 
 def _larger(t: Any, out: Any, x: Any, y: Any) -> Any:
-    return t.where(x > y, (t * 0.5).where(x == y, 0))
+    return (t * 0.5).where(x == y, t).masked_fill(x < y, 0)  # where either is NaN, neither is the smaller
 
 
 def _smaller(t: Any, out: Any, x: Any, y: Any) -> Any:
-    return t.where(x < y, (t * 0.5).where(x == y, 0))
+    return (t * 0.5).where(x == y, t).masked_fill(x > y, 0)
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ MINIMUM: Final = _pointwise(
 RELU: Final = _pointwise(
     "relu",
     lambda x: np.maximum(x, 0),
-    Select(lambda t, o, x: t.where(o > 0, 0)),
+    Select(lambda t, o, x: t.masked_fill(o <= 0, 0)),
     "maximum(x, 0)",
     "max(x, 0); derivative 0 at 0",
     takes="uif",
