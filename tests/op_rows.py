@@ -99,11 +99,15 @@ def made(value: Any, function: Callable[[Array], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Wrong:
-    """Arguments that are an error, with its class and what its message says (a regular expression)."""
+    """Arguments that are an error, with its class and what its message says (a regular expression).
+
+    Not ``staged``: it is in the values, which are not known while staging.
+    """
 
     sample: S
     error: type[Exception]
     match: str
+    staged: bool = True
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,14 @@ def test_values_used_twice_never_or_not_made_from_the_argument() -> None:
     assert len(out) == 3 and not out[0].requires_grad
 
 
+def test_cotangents_and_tangents_are_matched_by_key() -> None:
+    _, pullback = vjp(lambda p: {"a": p["x"] * 2, "b": p["y"] * 3}, {"x": tensor(1.0), "y": tensor(1.0)})
+    (found,) = pullback({"b": 1.0, "a": 10.0})
+    assert (found["x"].item(), found["y"].item()) == (20.0, 3.0)
+    _, moved = jvp(lambda p: p["x"] * 2 + p["y"] * 3, ({"x": 1.0, "y": 1.0},), ({"y": 1.0, "x": 10.0},))
+    assert moved.item() == 23.0
+
+
 def test_outputs_that_are_one_value_get_the_sum_of_their_cotangents() -> None:
     x = tensor(3.0, requires_grad=True)
     y = x * x
@@ -255,13 +263,19 @@ MISTAKES: dict[str, tuple[Callable[[], Any], type[SlalomError], str]] = {
     "argnums": (lambda: grad(lambda x: x, argnums=2)(1.0), ConfigError, "argnums: got 2"),
     "jacobian mode": (lambda: jacobian(lambda x: x, mode="both"), ConfigError, "both"),
     "jacobian of two": (lambda: jacobian(lambda x: (x, x))(1.0), DTypeError, "tuple"),
-    "cotangent count": (lambda: vjp(lambda x: (x, x), 1.0)[1](1.0), ShapeError, "got 1 .*needed 2"),
+    "cotangent count": (lambda: vjp(lambda x: (x, x), 1.0)[1](1.0), ShapeError, "got a float; needed a tuple of 2"),
+    "cotangent keys": (
+        lambda: vjp(lambda x: {"a": x, "b": x}, 1.0)[1]({"a": 1.0, "c": 2.0}),
+        ShapeError,
+        r"keys \['a', 'c'\].*keys \['a', 'b'\]",
+    ),
+    "cotangent kind": (lambda: vjp(lambda x: x, 1.0)[1]((1.0,)), ShapeError, "got a tuple"),
     "cotangent shape": (
         lambda: vjp(lambda x: x, tensor([1.0, 2.0]))[1](tensor([1.0, 2.0, 3.0])),
         ShapeError,
         r"\(3,\).*\(2,\)",
     ),
-    "tangent count": (lambda: jvp(lambda x: x, (1.0,), (1.0, 2.0)), ShapeError, "got 2 .*needed 1"),
+    "tangent count": (lambda: jvp(lambda x: x, (1.0,), (1.0, 2.0)), ShapeError, "got a list of 2.*needed a list of 1"),
     "tangent shape": (
         lambda: jvp(lambda x: x, (tensor([1.0, 2.0]),), (tensor([1.0]),)),
         ShapeError,
@@ -506,13 +520,13 @@ def test_gradients_through_slices_cost_memory_in_proportion(
 def test_no_gradient_is_computed_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     products: list[tuple[int, ...]] = []
     matmul = tensor_module.TABLE["matmul"]
-    real = matmul.impl
+    real = matmul.bare
 
     def counted(x: Any, y: Any) -> Any:
         products.append(x.shape + y.shape)
         return real(x, y)
 
-    object.__setattr__(matmul, "impl", counted)
+    object.__setattr__(matmul, "bare", counted)
     try:
         w1, w2 = tensor(np.ones((8, 4)), requires_grad=True), tensor(np.ones((2, 8)), requires_grad=True)
         x = tensor(np.ones((16, 4)))
@@ -520,5 +534,5 @@ def test_no_gradient_is_computed_that_nobody_needs(monkeypatch: pytest.MonkeyPat
         assert len(products) == 2
         loss.backward()
     finally:
-        object.__setattr__(matmul, "impl", real)
+        object.__setattr__(matmul, "bare", real)
     assert len(products) == 2 + 3  # both weights, and the hidden layer; not the data

@@ -40,7 +40,8 @@ def trainer(kind=optim.Adam, seed=0, **options):
     schedule = options.pop("schedule", None)
     if schedule == "epochs":
         schedule = ExponentialLR(optimizer, gamma=0.7)
-    return slalom.Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=optimizer, schedule=schedule, **options)
+    loss = options.pop("loss", None) or nn.CrossEntropyLoss()
+    return slalom.Trainer(model, loss=loss, optimizer=optimizer, schedule=schedule, **options)
 
 
 class Copies(Checkpoint):
@@ -125,6 +126,22 @@ def test_resuming_a_finished_fit_gives_its_result_at_once(tmp_path):
                         callbacks=[Stop(2, steps)])  # fmt: skip
     assert outcome(again) == outcome(t) and not steps
     assert history.stopped == "enough" and len(history) == 2
+
+
+def test_a_fit_that_was_stopped_within_an_epoch(tmp_path):
+    def fit(t, checkpoint, resume=False):
+        t.fit((X, Y), batch_size=8, epochs=3, validation=(X, Y), callbacks=[Stop(7)], checkpoint=checkpoint,
+              resume=resume, progress=False)  # fmt: skip
+        return outcome(t)
+
+    copies = Copies(tmp_path / "run", every="1 step")
+    plain = fit(trainer(), copies)
+    assert plain[5:] == (7, "enough") and len(copies.copies()) == 7
+    for path in copies.copies():
+        shutil.copy(path, tmp_path / "again")
+        again = trainer(seed=5)
+        assert fit(again, tmp_path / "again", resume=True) == plain
+        assert again.optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 
 
 class Stop(Callback):
@@ -238,6 +255,8 @@ def test_other_data_or_settings_are_named(tmp_path):
         ({"settings": {"metrics": ["accuracy"]}}, r"got metrics \['accuracy'\]; needed metrics \[\]"),
         ({"settings": {"schedule": "epochs"}}, r"schedule ExponentialLR"),
         ({"settings": {"class_weight": {0: 2}}}, r"got class_weight"),
+        ({"settings": {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}}, r"got loss .*'label_smoothing': 0.1"),
+        ({"settings": {"loss": nn.CrossEntropyLoss(Tensor([1.0, 2.0, 3.0]))}}, r"'loss.weight': .*, loss …"),
         ({"callbacks": [EarlyStopping()]}, r"got callbacks \[\"EarlyStopping"),
         ({"data": TensorDataset(X, Y)}, r"data: dataset TensorDataset"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -129,8 +130,10 @@ def test_dtypes_that_do_not_exist_are_named_with_those_that_do(given):
         dtypes.as_dtype(given)
 
 
-def test_the_default_dtype_is_float32_or_float64():
+def test_the_default_dtype_is_float32_or_float64_in_all_threads():
     dtypes.set_default_dtype(np.float64)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(creation.zeros, 2).result().dtype == np.float64
     assert creation.zeros(2).dtype == tensor(1.5).dtype == tensor([1, 2]).sqrt().dtype == np.float64
     assert tensor(1).dtype == np.int64
     for wrong in ("int64", bool):

@@ -353,10 +353,10 @@ def test_index_map_agrees_with_the_implementation(case):
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
-def wrong_inputs() -> list[Any]:
+def wrong_inputs(wanted: Callable[[Op, Wrong], bool] = lambda op, wrong: True) -> list[Any]:
     found = []
     for op in ROWS:
-        for i, wrong in enumerate(op.errors):
+        for i, wrong in enumerate(w for w in op.errors if wanted(op, w)):
             found.append(pytest.param(Case(op, wrong.sample, "wrong"), wrong, id=f"{label(op)}-{i}"))
     return found
 
@@ -366,6 +366,13 @@ def test_error_names_what_got_and_needed(case: Case, wrong: Wrong):
     with pytest.raises(wrong.error, match=wrong.match) as caught:
         case.run()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("case", "wrong"), wrong_inputs(lambda op, wrong: wrong.staged and not op.arrays))
+def test_error_is_the_same_while_staging(case: Case, wrong: Wrong):
+    args, kwargs = swapped(case.arguments(), Tensor)
+    with pytest.raises(wrong.error, match=wrong.match):
+        staged(lambda args, kwargs: case.call(*args, **kwargs))(args, kwargs)
 
 
 # --- PyTorch ------------------------------------------------------------------------------------------------------

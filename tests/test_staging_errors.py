@@ -51,6 +51,7 @@ READS: dict[str, Callable[[Tensor], Any]] = {
     "format": lambda t: f"{t[0]:.3f}",
     "DLPack": np.from_dlpack,
     "pickle": pickle.dumps,
+    "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "nonzero": slalom.core.functional.indexing.nonzero,
     "a mask as index": lambda t: t[t > 0],

@@ -61,6 +61,14 @@ def test_predict():
         np.testing.assert_allclose(t.predict(X[:n]), expected[:n], rtol=1e-5, atol=1e-6)
 
 
+def test_only_so_many_records_are_kept(monkeypatch):
+    monkeypatch.setattr("slalom.train.steps.Program.KEPT", 3)
+    t = classifier()
+    for n in (1, 2, 3, 1, 4):
+        t.predict(X[:n])
+    assert list(t.program._records) == [("_predict", 3), ("_predict", 1), ("_predict", 4)]
+
+
 def test_predict_keeps_the_tree_of_outputs():
     class Two(nn.Module):
         def forward(self, x):
@@ -218,6 +226,25 @@ def test_a_step_of_ones_own():
     assert own.history[-1]["val_loss"] == pytest.approx(given.history[-1]["val_loss"], rel=1e-5)
     own.fit(X_only := DataLoader(TensorDataset(X, VALUES[:, None])), epochs=1, progress=False)
     assert len(X_only) == N
+
+
+SCALE = 1.0
+
+
+@pytest.mark.parametrize("kind", ["loss", "step", "metrics"])
+def test_what_a_users_function_reads_by_name_is_seen_when_it_changes(kind, monkeypatch):
+    def scaled(output, target):
+        return (output[:, 0] - target).abs().mean() * SCALE
+
+    model = regressor().model
+    options = {"loss": {"loss": scaled}, "step": {"step": lambda x, y: scaled(model(x), y)},
+               "metrics": {"loss": nn.MSELoss(), "metrics": [scaled]}}[kind]  # fmt: skip
+    t = slalom.Trainer(model, optimizer=optim.SGD(model.parameters(), lr=0.0), **options)
+    name = "scaled" if kind == "metrics" else "loss"
+    t.fit((X, VALUES), epochs=1, progress=False)
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    t.fit((X, VALUES), epochs=1, progress=False)
+    assert t.history[1][name] == pytest.approx(3 * t.history[0][name])
 
 
 def test_a_step_without_a_target():

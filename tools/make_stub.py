@@ -1,6 +1,7 @@
 """Writes ``slalom/core/methods.pyi``: what ``@method`` attaches to Tensor, as editors and type checkers see it.
 
-Run it after a method was added or changed (a test says when): ``python tools/make_stub.py``.
+Run it after a method was added or changed (a test says when): ``python tools/make_stub.py``; with ``--print`` the
+text goes to standard output instead.
 """
 
 from __future__ import annotations
@@ -130,4 +131,7 @@ def stub() -> str:
 
 
 if __name__ == "__main__":
-    STUB.write_text(stub(), encoding="utf-8")
+    if "--print" in sys.argv:
+        print(stub(), end="")
+    else:
+        STUB.write_text(stub(), encoding="utf-8")

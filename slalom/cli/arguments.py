@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from slalom.cli import predict, show, train
 
 __all__ = ["parse"]
+
+Number = TypeVar("Number", int, float)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -24,50 +27,45 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+def _number(kind: type[Number], holds: Callable[[Number], bool], needed: str) -> Callable[[str], Number]:
+    """A reader of numbers for which a condition holds."""
 
+    def read(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not holds(value):
+            raise argparse.ArgumentTypeError(f"got {text!r}; needed {needed}")
+        return value
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{value} is not in 0 … 2^63 - 1")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return read
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=train.run)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a CSV (also .gz, any delimiter) or Parquet file")
-    parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: FILE-COLUMN.slalom)")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the split, the weights, the order (0)")
-    parser.add_argument("--epochs", type=_positive, metavar="N", help="at most this many passes over the rows")
-    parser.add_argument("--task", choices=("classification", "regression"), help="instead of what the target suggests")
-    parser.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F", help="share of test rows (0.2)")
+    positive = _number(int, lambda value: value >= 1, "a whole number of at least 1")
+    seed = _number(int, lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+    fraction = _number(float, lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.2")
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="a CSV (also .gz, any delimiter) or Parquet file")
+    add("--target", required=True, metavar="COLUMN", help="the column to predict")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: FILE-COLUMN.slalom, numbered if taken)")
+    add("--seed", type=seed, default=0, metavar="N", help="of the split, the weights and the order of rows (0)")
+    add("--epochs", type=positive, metavar="N", help="at most this many passes over the rows")
+    add("--task", choices=("classification", "regression"), help="instead of what the target suggests")
+    add("--test-fraction", type=fraction, default=0.2, metavar="F", help="share of rows kept for the test (0.2)")
     for kind, meaning in (
         ("numeric", "columns to read as numbers"),
         ("categorical", "columns to read as categories"),
         ("drop", "columns to leave out"),
     ):
-        parser.add_argument(f"--{kind}", type=_names, default=[], metavar="A,B", help=meaning)
-    parser.add_argument("--resume", action="store_true", help="go on where the run in DIR was stopped")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in DIR")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on standard output")
-    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+        add(f"--{kind}", action="append", default=[], metavar="A,B", help=meaning)
+    add("--groups", metavar="COLUMN", help="keep rows of one value together when splitting, and leave the column out")
+    add("--resume", action="store_true", help="go on where the run in DIR was stopped")
+    add("--overwrite", action="store_true", help="replace the run in DIR")
+    add("--json", action="store_true", help="print the result as one JSON object on standard output")
+    add("--quiet", action="store_true", help="no progress on standard error")
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:

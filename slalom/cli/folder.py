@@ -1,9 +1,10 @@
-"""The folder that `slalom train` writes: which one, and whether it may be used."""
+"""The folder that `slalom train` writes: which one, what it holds, and whether it may be used."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 from slalom.errors import ConfigError, ModelFileError
 from slalom.train.files import write_atomic
 
-__all__ = ["Folder", "model_path", "open_folder"]
+__all__ = ["Folder", "choose_folder", "model_path"]
+
+_SUFFIXES = (".gz", ".csv", ".tsv", ".txt", ".data", ".parquet", ".pq")
+_LONGEST_NAME = 60  # characters; file systems allow 255 bytes, and a character may take four
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of one run."""
+    """The files of one run. It counts as begun when it has settings, as finished when it has a result."""
 
     path: Path
 
@@ -32,81 +36,81 @@ class Folder:
     def history(self) -> Path:
         return self.path / "history.jsonl"
 
-    @property
-    def result(self) -> Path:
-        return self.path / "result.json"
-
-    def read_result(self) -> dict[str, Any] | None:
-        """The result of a finished run; None where there is none.
+    def read(self, what: str) -> dict[str, Any] | None:
+        """What ``write`` wrote; None where there is none.
 
         Raises: ModelFileError if the file cannot be read.
         """
+        path = self.path / f"{what}.json"
         try:
-            text = self.result.read_text(encoding="utf-8")
+            document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            raise ModelFileError(f"{path}", got=str(error), hint="train again with --overwrite") from error
+        if not isinstance(document, dict):
+            raise ModelFileError(f"{path}", got="something else", needed=f"the {what} of a run")
+        return document
+
+    def write(self, what: str, document: dict[str, Any]) -> None:
+        """Write the ``settings`` or the ``result`` of a run.
+
+        Raises: ModelFileError when that fails.
+        """
+        write_atomic(self.path / f"{what}.json", json.dumps(document, indent=2, allow_nan=False).encode() + b"\n")
+
+    def begin(self, settings: dict[str, Any], *, clear: bool) -> None:
+        """Make the folder, remove an earlier run from it if asked to (and nothing else), and write the settings.
+
+        Raises: ConfigError, ModelFileError where nothing can be written.
+        """
         try:
-            result = json.loads(text)
-        except ValueError as error:
-            raise ModelFileError(f"{self.result}: {error}", hint="train again with --overwrite") from error
-        if not isinstance(result, dict) or not isinstance(result.get("settings"), dict):
-            raise ModelFileError(f"{self.result}", got="something else", needed="the result of a run")
-        return result
+            self.path.mkdir(parents=True, exist_ok=True)
+            if clear:
+                for found in self._files():
+                    shutil.rmtree(found) if found.is_dir() else found.unlink()
+        except OSError as error:
+            needed = "a folder that can be written"
+            raise ConfigError(f"--out {self.path}", got=error.strerror, needed=needed) from error
+        self.write("settings", settings)
 
-    def write_result(self, result: dict[str, Any]) -> None:
-        """Write the result; only after it is there does the run count as finished."""
-        write_atomic(self.result, json.dumps(result, indent=2, allow_nan=False).encode() + b"\n")
+    def _files(self) -> Iterator[Path]:
+        # The result goes first: without it no half-removed run counts as finished.
+        for pattern in ("result.json", "settings.json", "history.jsonl", "checkpoint*.safetensors", self.model.name):
+            yield from self.path.glob(pattern)
 
 
-def open_folder(file: Path, target: str, out: Path | None, *, resume: bool, overwrite: bool) -> Folder:
-    """The folder for this run, made if need be.
+def choose_folder(file: Path, target: str, out: Path | None, *, resume: bool, overwrite: bool) -> Folder:
+    """The folder for this run; nothing is made or changed yet.
 
-    Without ``--out``: ``<stem>-<target>.slalom``, with a number if that is taken (the same again with ``--resume`` or
-    ``--overwrite``).
+    Without ``--out``: ``<stem>-<target>.slalom``, with the next free number if that is taken; with ``--resume`` or
+    ``--overwrite`` the latest of them.
 
-    Raises: ConfigError for a named folder that exists, for a place that cannot be written, for contradicting flags.
+    Raises: ConfigError for a named folder that is in use, and for contradicting flags.
     """
     if resume and overwrite:
-        raise ConfigError("--resume and --overwrite", needed="one of them")
-    path = out or Path.cwd() / _default_name(file, target)
-    if out is None and not (resume or overwrite):
-        number = 2
-        while path.exists():
-            path = path.with_name(_default_name(file, f"{target}-{number}"))
+        raise ConfigError("--resume and --overwrite", got="both", needed="one of them")
+    if out is None:
+        number = 1
+        while (path := Path(_default_name(file, target, number))).exists():
             number += 1
-    elif path.exists() and not path.is_dir():
-        raise ConfigError(f"--out {path}", got="a file", needed="a folder")
-    elif path.exists() and not (resume or overwrite) and any(path.iterdir()):
-        raise ConfigError(f"--out {path}", got="a folder that exists", needed="a new one, --resume or --overwrite")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"--out {path}", got=error.strerror, needed="a folder that can be written") from error
-    folder = Folder(path)
-    if overwrite:
-        _clear(folder)
-    return folder
+        if number > 1 and (resume or overwrite):
+            path = Path(_default_name(file, target, number - 1))
+        return Folder(path)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}", got="a file", needed="a folder")
+    if out.exists() and not (resume or overwrite) and any(out.iterdir()):
+        raise ConfigError(f"--out {out}", got="a folder that exists", needed="a new one, --resume or --overwrite")
+    return Folder(out)
 
 
-def _clear(folder: Folder) -> None:
-    """Remove the files of an earlier run, and nothing else that may lie there."""
-    for pattern in ("model.safetensors*", "checkpoint.safetensors*", "history.jsonl", "result.json"):
-        for found in folder.path.glob(pattern):
-            if found.is_dir():
-                shutil.rmtree(found)
-            else:
-                found.unlink()
-
-
-def _default_name(file: Path, target: str) -> str:
+def _default_name(file: Path, target: str, number: int) -> str:
     stem = file.name
-    for suffix in (".gz", ".csv", ".tsv", ".txt", ".data", ".parquet", ".pq"):
-        stem = stem.removesuffix(suffix)
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{stem}-{target}")
-    return f"{safe[:100]}.slalom"
+    for suffix in _SUFFIXES:
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{stem}-{target}")[:_LONGEST_NAME]
+    return f"{safe}-{number}.slalom" if number > 1 else f"{safe}.slalom"
 
 
 def model_path(given: Path) -> Path:

@@ -6,12 +6,13 @@ import argparse
 import csv
 import io
 import sys
-
-import numpy as np
+from pathlib import Path
 
 from slalom.cli.folder import model_path
+from slalom.errors import ConfigError
 from slalom.tabular.model import Model
 from slalom.tabular.reading import read_table
+from slalom.tabular.table import Table, quantity
 from slalom.train.files import write_atomic
 
 __all__ = ["run"]
@@ -19,29 +20,43 @@ __all__ = ["run"]
 
 def run(arguments: argparse.Namespace) -> int:
     """``slalom predict MODEL FILE [--out FILE.csv]``: one row of predictions a row of the table, in its order."""
-    model = Model.load(model_path(arguments.model))
+    path = model_path(arguments.model)
+    _check_out(arguments.out, path, arguments.file)
+    model = Model.load(path)
     table = read_table(arguments.file)
-    for note in model.preparation.notes(table, ignore=(model.target.name,)):
+    model.preparation.check_columns(table)
+    for note in [*table.notes, *model.preparation.notes(table, ignore=(model.target.name,))]:
         print(f"note: {note}", file=sys.stderr)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    raw = model.predict_raw(table)
-    predictions = model.restore(raw)
-    if model.target.task == "classification":
-        writer.writerow([model.target.name, *(f"probability of {c}" for c in model.target.classes)])
-        writer.writerows(
-            [_plain(label), *(repr(float(p)) for p in row)] for label, row in zip(predictions, raw, strict=True)
-        )
-    else:
-        writer.writerow([model.target.name])
-        writer.writerows([repr(float(value))] for value in predictions)
+    text = _predictions(model, table)
     if arguments.out is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
+        return 0
+    if arguments.out.exists() and not arguments.out.is_file():  # a pipe or a device: it must not be replaced by a file
+        arguments.out.write_text(text, encoding="utf-8")
     else:
-        write_atomic(arguments.out, text.getvalue().encode())
-        print(f"{table.rows:,} predictions written to {arguments.out}", file=sys.stderr)
+        write_atomic(arguments.out, text.encode())
+    print(f"{quantity(table.rows, 'prediction')} written to {arguments.out}", file=sys.stderr)
     return 0
 
 
-def _plain(label: object) -> object:
-    return label.item() if isinstance(label, np.generic) else label
+def _check_out(out: Path | None, *inputs: Path) -> None:
+    """Raises: ConfigError before a model or a table is overwritten by predictions."""
+    if out is None or not out.exists():
+        return
+    if out.is_dir() or any(path.exists() and out.samefile(path) for path in inputs):
+        got = "a folder" if out.is_dir() else "the model or the table itself"
+        raise ConfigError(f"--out {out}", got=got, needed="another file")
+
+
+def _predictions(model: Model, table: Table) -> str:
+    """CSV: the prediction, and for classes the probability of each; numbers in the shortest form that is exact."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    raw = model.predict_raw(table)
+    labels = model.restore(raw).tolist()
+    writer.writerow([model.target.name, *(f"probability of {name}" for name in model.classes)])
+    if model.classes:
+        writer.writerows([label, *map(repr, row)] for label, row in zip(labels, raw.tolist(), strict=True))
+    else:
+        writer.writerows([repr(label)] for label in labels)
+    return text.getvalue()

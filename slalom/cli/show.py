@@ -18,17 +18,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(model.facts(), indent=2, allow_nan=False))
         return 0
-    print(f"{model.target.task} of {model.target.name!r}")
-    print("\nPreparation")
-    for line in model.preparation.describe():
-        print(f"  {line}")
-    print("\nNetwork")
-    for line in repr(model.network).splitlines():
-        print(f"  {line}")
-    print(f"  {model.parameters:,} parameters")
+    classes = f", {len(model.classes)} classes: {', '.join(model.classes[:12])}" if model.classes else ""
+    more = " …" if len(model.classes) > 12 else ""
+    print(f"{model.target.task} of {model.target.name!r}{classes}{more}")
+    _section("Preparation", model.preparation.describe())
+    _section("Network", [*repr(model.network).splitlines(), f"{model.parameters:,} parameters"])
     if model.result:
-        print("\nScores")
-        for line in score_table(model.result):
-            print(f"  {line}")
-        print(f"  {verdict(model.result)}")
+        leaks = [f"warning: {leak}" for leak in model.result.get("leaks", ())]
+        _section("Scores", [*score_table(model.result), verdict(model.result), *leaks])
     return 0
+
+
+def _section(title: str, lines: list[str]) -> None:
+    print(f"\n{title}")
+    for line in lines:
+        print(f"  {line}")

@@ -6,66 +6,68 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from slalom.cli.console import score_table, teller, verdict
-from slalom.cli.folder import Folder, open_folder
+from slalom.cli.folder import Folder, choose_folder
 from slalom.errors import ConfigError, DataError
-from slalom.tabular.fitting import fit
+from slalom.tabular.fitting import make_plan, need_baselines
 from slalom.tabular.reading import read_table
+from slalom.tabular.table import Table
 
 __all__ = ["run"]
+
+_COLUMNS = ("numeric", "categorical", "drop")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """``slalom train FILE --target COLUMN …``: 0 when done, 130 when interrupted (the model is usable)."""
     started = time.perf_counter()
-    table = read_table(arguments.file)
-    settings = _settings(arguments)
-    folder = open_folder(
+    tell = teller(arguments.quiet)
+    folder = choose_folder(
         arguments.file, arguments.target, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite
     )
-    tell = teller(arguments.quiet)
-    result = folder.read_result()
-    if result is not None:
-        _same(result["settings"], settings, folder)
-        if not result["interrupted"]:
+    table = read_table(arguments.file)
+    options = {name: getattr(arguments, name) for name in ("task", "seed", "epochs", "test_fraction", "groups")}
+    options |= {name: _columns(getattr(arguments, name), table) for name in _COLUMNS}
+    settings = {"data_sha256": _sha256(arguments.file), "target": arguments.target, **options}
+    if arguments.resume:
+        _check_same(folder, settings)
+        result = folder.read("result")
+        if result is not None and not result.get("interrupted"):
             tell(f"{folder.path}: this run is finished")
-            return _report(result, arguments.json)
-    model = fit(
-        table,
-        arguments.target,
-        task=arguments.task,
-        seed=arguments.seed,
-        epochs=arguments.epochs,
-        test_fraction=arguments.test_fraction,
-        numeric=arguments.numeric,
-        categorical=arguments.categorical,
-        drop=arguments.drop,
-        baselines=True,
-        tell=tell,
-        progress=not arguments.quiet,
-        checkpoint=folder.checkpoint,
-        history=folder.history,
-        resume=arguments.resume,
+            _report({**result, "model": str(folder.model)}, arguments.json)
+            return 0
+    need_baselines()
+    plan = make_plan(table, arguments.target, **options)
+    for line in plan.describe():
+        tell(line)
+    folder.begin(settings, clear=arguments.overwrite)  # only now: a run that can't begin costs no earlier one
+    model = plan.train(
+        progress=not arguments.quiet, checkpoint=folder.checkpoint, history=folder.history, resume=arguments.resume
     )
-    model.result |= {
-        "seconds": round(time.perf_counter() - started, 3),
-        "weights_sha256": model.weights_sha256,
-        "model": str(folder.model),
-        "settings": settings,
-    }
+    if not model.result["interrupted"]:
+        try:
+            plan.compare(model, tell)
+        except KeyboardInterrupt:  # the model is trained; a resumed run only compares
+            model.result["interrupted"] = True
     model.save(folder.model)
-    folder.write_result(model.result)
-    code = _report(model.result, arguments.json)
-    return 130 if model.result["interrupted"] else code
+    seconds = round(time.perf_counter() - started, 3)
+    result = {**model.result, "seconds": seconds, "model": str(folder.model), "settings": settings}
+    folder.write("result", result)
+    _report(result, arguments.json)
+    if result["interrupted"]:
+        tell("interrupted: the model can be used; the same command with --resume goes on")
+        return 130
+    return 0
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a resumed run must have in common with the one it continues."""
-    names = ("target", "seed", "epochs", "task", "test_fraction", "numeric", "categorical", "drop")
-    return {"data_sha256": _sha256(arguments.file)} | {name: getattr(arguments, name) for name in names}
+def _columns(texts: Sequence[str], table: Table) -> list[str]:
+    """The columns named by ``A,B`` or one by one; a name with a comma in it is taken whole."""
+    names = [name for text in texts for name in ([text] if text in table else text.split(","))]
+    return [name.strip() for name in names if name.strip()]
 
 
 def _sha256(path: Path) -> str:
@@ -76,24 +78,26 @@ def _sha256(path: Path) -> str:
         raise DataError(f"{path}", got=error.strerror, needed="a file that can be read") from error
 
 
-def _same(old: dict[str, Any], new: dict[str, Any], folder: Folder) -> None:
-    for name, value in new.items():
-        if old.get(name) != value:
-            what = "the data" if name == "data_sha256" else f"--{name.replace('_', '-')}"
-            got, needed = (None, None) if name == "data_sha256" else (value, old.get(name))
-            raise ConfigError(
-                f"--resume: {what} is not that of the run in {folder.path}",
-                got=got,
-                needed=needed,
-                hint="use the same file and flags, or --overwrite",
-            )
+def _check_same(folder: Folder, settings: dict[str, Any]) -> None:
+    """Raises: ConfigError if the run in the folder, if there is one, was made with other data or flags."""
+    for name, needed in (folder.read("settings") or {}).items():
+        if settings.get(name) == needed:
+            continue
+        hint = "use the same file and flags, or --overwrite"
+        if name == "data_sha256":
+            raise ConfigError(f"--resume: the data is not that of the run in {folder.path}", hint=hint)
+        what = f"--resume: --{name.replace('_', '-')} is not that of the run in {folder.path}"
+        raise ConfigError(what, got=_given(settings.get(name)), needed=_given(needed), hint=hint)
 
 
-def _report(result: dict[str, Any], as_json: bool) -> int:
+def _given(value: Any) -> str:
+    return "none" if value in (None, []) else ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _report(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, allow_nan=False))
-        return 0
+        return
     print("\n".join(score_table(result)))
     print(verdict(result))
     print(f"model: {result['model']}")
-    return 0

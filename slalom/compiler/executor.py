@@ -29,7 +29,7 @@ class NumpyExecutor:
             if value not in kept:
                 freed[i].append(value)
         self._steps = [
-            (eq.prim.impl, eq.inputs, eq.params, eq.out, tuple(free))
+            (eq.prim.bare, eq.inputs, eq.params, eq.out, tuple(free))
             for eq, free in zip(graph.equations, freed, strict=True)
         ]
 
@@ -43,11 +43,12 @@ class NumpyExecutor:
             env[place.value] = array
         out = -1
         try:
-            for impl, sources, params, out, free in self._steps:
-                array = impl(*[env[i] for i in sources], **params)
-                env[out] = array if type(array) is np.ndarray else np.asarray(array)
-                for value in free:
-                    env[value] = None
+            with np.errstate(all="ignore"):  # IEEE results (inf, nan) are answers
+                for impl, sources, params, out, free in self._steps:
+                    array = impl(*[env[i] for i in sources], **params)
+                    env[out] = array if type(array) is np.ndarray else np.asarray(array)
+                    for value in free:
+                        env[value] = None
         except Exception as error:
             eq = next(eq for eq in self.graph.equations if eq.out == out)
             error.add_note(f"in {eq.prim.name}, recorded at {eq.site}")

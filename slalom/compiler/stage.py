@@ -331,7 +331,10 @@ def _input(kind: str, source: Any, leaves: list[Tensor]) -> Array:
     if kind == "state":
         return source.array  # type: ignore[no-any-return]
     if kind == "argument":
-        return leaves[source]._storage.array  # type: ignore[no-any-return]
+        array = leaves[source]._storage.array
+        if isinstance(array, Abstract):
+            array.refuse("calling a compiled function")
+        return array  # type: ignore[no-any-return]
     if kind == "number":
         return np.array(source(), np.float64)
     held = _whose(source, leaves)._grad

@@ -74,8 +74,13 @@ class _Buffer:
         self.array: Array = np.zeros(node.shape, node.dtype) if held is None else held._storage.array.copy()
 
 
-def _reverse(seeds: dict[Node, Tensor], wanted: set[Node] | None, *, create_graph: bool) -> dict[Node, Tensor]:
-    """Adjoints of the wanted nodes (None: of all that have an owner) for adjoints of some newer nodes."""
+def _reverse(
+    seeds: dict[Node, Tensor], wanted: set[Node] | None, *, create_graph: bool, retain: bool = True
+) -> dict[Node, Tensor]:
+    """Adjoints of the wanted nodes (None: of all that have an owner) for adjoints of some newer nodes.
+
+    Unless ``retain``, what a node needed is released as soon as it has been walked.
+    """
     order = _in_order(_reachable(seeds))
     needed = None if wanted is None else _dependent(order, wanted)
     adjoints: dict[Node, Tensor | _Buffer] = dict(seeds)
@@ -84,15 +89,17 @@ def _reverse(seeds: dict[Node, Tensor], wanted: set[Node] | None, *, create_grap
     in_place = not create_graph and trace is None
     token = MODE.set(Mode(create_graph, trace))
     try:
-        for node in reversed(order):
+        while order:
+            node = order.pop()
             held = adjoints.pop(node, None)
-            if held is None:
-                continue
-            ct = Tensor._of(held.array) if isinstance(held, _Buffer) else held
-            if node.owner is not None if wanted is None else node in wanted:
-                found[node] = ct
-            if not node.leaf:
-                _pull_back(node, ct, adjoints, needed, in_place)
+            if held is not None:
+                ct = Tensor._of(held.array) if isinstance(held, _Buffer) else held
+                if node.owner is not None if wanted is None else node in wanted:
+                    found[node] = ct
+                if not node.leaf:
+                    _pull_back(node, ct, adjoints, needed, in_place)
+            if not retain and not node.leaf:
+                node.free(keep_inputs=trace is not None)  # a trace's nodes are the graph
         _part(found, seeds.values())
     finally:
         MODE.reset(token)
@@ -189,16 +196,14 @@ def backward(
             hint="no input has requires_grad=True, it was computed under no_grad(), or it is the result of a compiled "
             "function (call backward inside that)",
         )
-    seeds = _seeds([self], [gradient])
-    found = _reverse(seeds, None, create_graph=create_graph)
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _reverse(_seeds([self], [gradient]), None, create_graph=create_graph, retain=retain)
     with enable_grad() if create_graph else no_grad():
         for node, ct in found.items():
             owner = node.owner() if node.owner is not None else None
             if owner is not None:
                 held = owner.grad
                 owner.grad = ct if held is None else held + ct
-    if not (create_graph if retain_graph is None else retain_graph):
-        _free(seeds)
 
 
 @method
@@ -216,14 +221,6 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     """Set ``requires_grad`` and return the tensor."""
     self.requires_grad = requires_grad
     return self
-
-
-def _free(roots: Iterable[Node]) -> None:
-    """Release a tape that backward has walked; a trace keeps its nodes, which are the graph."""
-    staging = MODE.get().trace is not None
-    for node in _reachable(roots):
-        if not node.leaf:
-            node.free(keep_inputs=staging)
 
 
 def _node(t: Tensor) -> Node:
@@ -277,15 +274,14 @@ def grad_of(
             raise GradError(f"grad: a tensor of shape {t.shape} that does not require gradients")
     seeds = _seeds(outs, cts)
     wanted = [_node(t) for t in ins]
-    found = _reverse(seeds, set(wanted), create_graph=create_graph)
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _reverse(seeds, set(wanted), create_graph=create_graph, retain=retain)
     for t, node in zip(ins, wanted, strict=True):
         if node not in found and not allow_unused:
             raise GradError(
                 f"grad: an input of shape {t.shape} was not used to compute the outputs",
                 hint="allow_unused=True gives None for it",
             )
-    if not (create_graph if retain_graph is None else retain_graph):
-        _free(seeds)
     return tuple(found.get(node) for node in wanted)
 
 
@@ -337,9 +333,7 @@ class _Call:
     def pull(self, outputs: Any, cotangents: Any) -> Any:
         """Cotangents of the arguments; zero where one was not used. No cotangents mean 1."""
         outs = tree.leaves(outputs)
-        cts = [None] * len(outs) if cotangents is None else tree.leaves(cotangents, also_numbers=True)
-        if len(cts) != len(outs):
-            raise ShapeError("vjp: cotangents", got=f"{len(cts)} tensors", needed=f"{len(outs)}, as are returned")
+        cts = [None] * len(outs) if cotangents is None else tree.matched(cotangents, outputs, "vjp: cotangents")
         nested = self.nested or (MODE.get().grad and any(isinstance(ct, Tensor) and ct.requires_grad for ct in cts))
         with enable_grad() if nested else no_grad():
             found = _reverse(_seeds(outs, cts), set(self.nodes), create_graph=nested)
@@ -348,9 +342,7 @@ class _Call:
 
     def push(self, tangents: Any) -> Any:
         """The tangents of the outputs for tangents of the arguments."""
-        given = tree.leaves(tangents, also_numbers=True)
-        if len(given) != len(self.leaves):
-            raise ShapeError("jvp: tangents", got=f"{len(given)} tensors", needed=f"{len(self.leaves)}, as the primals")
+        given = tree.matched(tangents, self.inputs, "jvp: tangents")
         nested = self.nested or (MODE.get().grad and any(isinstance(t, Tensor) and t.requires_grad for t in given))
         seeds: dict[Node, Tensor] = {}
         with enable_grad() if nested else no_grad():

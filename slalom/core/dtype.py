@@ -6,7 +6,6 @@ Python number never widens an array of its own category ("a 0-d operand never wi
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -31,23 +30,24 @@ _KNOWN: Final = frozenset(ALL)
 SHORT: Final = {d: d.kind + str(8 * d.itemsize) for d in ALL} | {bool_: "bool"}
 """Names used when graphs are printed: f32, i64, bool."""
 
-_default: contextvars.ContextVar[DType] = contextvars.ContextVar("slalom_default_dtype", default=float32)
+_default: DType = float32
 
 
 def get_default_dtype() -> DType:
     """The dtype of tensors made from Python floats; float32 unless ``set_default_dtype`` changed it."""
-    return _default.get()
+    return _default
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """Make float32 or float64 the dtype of tensors made from Python floats.
+    """Make float32 or float64 the dtype of tensors made from Python floats, in all threads.
 
     Raises: DTypeError for anything else.
     """
+    global _default  # noqa: PLW0603 (a setting of the process, as in PyTorch)
     wanted = as_dtype(dtype)
     if wanted.kind != "f":
         raise DTypeError("set_default_dtype", got=wanted, needed="float32 or float64")
-    _default.set(wanted)
+    _default = wanted
 
 
 def as_dtype(dtype: Any) -> DType:

@@ -107,7 +107,7 @@ class Methods:
         """⌈x⌉, without a derivative."""
     def ceil_(self) -> Tensor: ...
     def chunk(self, chunks: _int, dim: _int = 0) -> tuple[Tensor, ...]:
-        """At most ``chunks`` pieces of equal size (the last may be smaller)."""
+        """At most ``chunks`` pieces of equal size (the last may be smaller); of nothing, as many empty ones."""
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         """Values below ``min`` become it, values above ``max`` become it; the gradient passes inside the bounds."""
     def clamp_(self, min: Any = None, max: Any = None) -> Tensor: ...

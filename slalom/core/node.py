@@ -11,6 +11,7 @@ import contextvars
 import functools
 import itertools
 import sys
+import types
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
@@ -35,13 +36,18 @@ _BETWEEN = {"contextlib", "copy", "functools"}
 
 def user_line() -> str:
     """``file:line`` of the innermost frame outside this package, NumPy and what stands between."""
-    frame = sys._getframe(1)
+    frame = _user_frame()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _user_frame() -> types.FrameType:
+    frame = sys._getframe(2)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith(_INTERNAL) and module not in _BETWEEN:
             break
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return frame
 
 
 class Abstract:
@@ -108,10 +114,10 @@ class Storage:
     so that results are values, never views.
     """
 
-    __slots__ = ("__weakref__", "_crowd", "_views", "array", "root", "site", "written")
+    __slots__ = ("__weakref__", "_crowd", "_views", "_writer", "array", "root", "written")
 
-    site: str
-    """The user's line that wrote last; set by the first write."""
+    _writer: tuple[types.CodeType, int]
+    """The user's code that wrote last, and where in it; set by the first write."""
     _crowd: int
     """How many references to views are kept before dead ones are swept out; doubles with the living."""
 
@@ -160,7 +166,15 @@ class Storage:
             self.array = self.array.copy()
         np.copyto(self.array, value)
         self.written = next(clock)
-        self.site = user_line()
+        frame = _user_frame()
+        self._writer = frame.f_code, frame.f_lasti
+
+    @property
+    def site(self) -> str:
+        """``file:line`` of the last write (looked up when an error needs it)."""
+        code, at = self._writer
+        line = next(line for first, last, line in code.co_lines() if first <= at < last)
+        return f"{code.co_filename}:{line}"
 
 
 class Node:

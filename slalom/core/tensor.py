@@ -16,7 +16,7 @@ import numpy as np
 from slalom.core.dtype import DType, as_dtype, get_default_dtype, promote, promote_number
 from slalom.core.node import MODE, Abstract, Leaf, Node, Overwritten, Storage, no_grad, user_line
 from slalom.core.ops import TABLE, pointwise, structural
-from slalom.core.primitive import Array, Primitive, is_array
+from slalom.core.primitive import Array, Primitive, is_array, silence
 from slalom.core.shape import Shape
 from slalom.errors import DTypeError, GradError, ShapeError, SlalomError, StagingError
 
@@ -30,15 +30,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
     """Run ``prim``: compute it with NumPy and note how it was made, or only record it while staging."""
-    mode = MODE.get()
-    if mode.trace is not None:
-        return mode.trace.record(prim, inputs, params)
+    recording, trace = MODE.get()
+    if trace is not None:
+        return trace.record(prim, inputs, params)
     try:
-        array = prim.impl(*[t._storage.array for t in inputs], **params)
-    except SlalomError:
-        raise
+        array = silence.run(prim.bare, *[t._storage.array for t in inputs], **params)
     except Exception as error:
-        raise _explained(prim, inputs, params, error) from error
+        array = _again(prim, inputs, params, error)
     if type(array) is not np.ndarray:
         array = np.asarray(array)
     storage = Storage(array)
@@ -46,7 +44,7 @@ def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
         storage.view_of(inputs[0]._storage)
     out = Tensor.__new__(Tensor)
     out._storage, out._node, out._live, out._grad = storage, None, False, None
-    if mode.grad and array.dtype.kind == "f":
+    if recording and array.dtype.kind == "f":
         for i, t in enumerate(inputs):
             if t._live and prim.kind.differentiable(i):
                 out._live = True
@@ -55,14 +53,21 @@ def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
     return out
 
 
-def _explained(prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], error: Exception) -> Exception:
-    """The error that the primitive's rules give for these operands; NumPy's own where they find nothing wrong."""
+def _again(prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], error: Exception) -> Any:
+    """Raise the error that the primitive's rules give for these operands; NumPy's own where they find nothing wrong."""
+    if isinstance(error, SlalomError):
+        raise error
+    for t in inputs:
+        if not isinstance(t, Tensor):
+            raise DTypeError(f"{prim.name}: input", got=type(t).__name__, needed="a Tensor", hint="tensor(…) makes one")
     arrays = [t._storage.array for t in inputs]
     for array in arrays:
         if isinstance(array, Abstract):
             array.refuse(prim.name)
     check_operands(prim, arrays, params)
-    return error
+    if isinstance(error, RuntimeError):  # a signal handler computes while an operation is under way
+        return prim.impl(*arrays, **params)
+    raise error
 
 
 def check_operands(prim: Primitive, arrays: Any, params: dict[str, Any]) -> tuple[Shape, DType]:
@@ -335,10 +340,7 @@ class Tensor(Methods):
         return self._storage.array.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        array = self.numpy()
-        if dtype is not None and np.dtype(dtype) != array.dtype:
-            return array.astype(dtype)
-        return array.copy() if copy else array
+        return np.asarray(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -387,9 +389,10 @@ class Tensor(Methods):
         array = self._storage.array
         if isinstance(array, Abstract):
             return f"tensor(abstract, shape={array.shape}, dtype={array.dtype.name})"
-        body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, suppress_small=True)
+        body = np.array2string(array, separator=", ", prefix="tensor(", precision=4)
         usual = array.dtype in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) and array.size > 0
-        notes = [] if usual else [f"dtype={array.dtype.name}"]
+        notes = [f"shape={array.shape}"] if array.size == 0 and array.ndim > 1 else []
+        notes += [] if usual else [f"dtype={array.dtype.name}"]
         if self._live:
             prim = None if self.is_leaf or self._node is None else self._node.prim
             notes.append("requires_grad=True" if prim is None else f"grad_fn=<{prim.name}>")
@@ -403,6 +406,12 @@ class Tensor(Methods):
     def __reduce__(self) -> Any:
         self._refuse("pickling a tensor")
         return _restored, (type(self), self._storage.array, self._live and self.is_leaf)
+
+    def __copy__(self) -> Tensor:
+        self._refuse("copy of a tensor")
+        copied = _restored(type(self), self._storage.array, self._live and self.is_leaf)
+        copied._storage = self._storage  # one buffer: a write through either is seen, and noticed by backward
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         self._refuse("deepcopy of a tensor")
@@ -461,7 +470,10 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
 
 def _number(value: float, dtype: Any) -> Array:
     try:
-        return np.array(value, dtype)
+        if -1e38 < value < 1e38:
+            return np.array(value, dtype)
+        with np.errstate(all="ignore"):  # what float32 does not hold is infinite
+            return np.array(value, dtype)
     except OverflowError as error:
         raise DTypeError("number", got=value, needed=f"a value that fits into {dtype.name}") from error
 

@@ -1,12 +1,17 @@
-"""``fit``: from a table to a trained Model, with the settings that need no tuning."""
+"""From a table to a trained Model, with settings that need no tuning.
+
+``make_plan`` understands a table and refuses what can't be learned from; its ``train`` learns, and ``compare`` measures
+the result against baselines. ``fit`` is the three in one.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +21,19 @@ from slalom.core import random
 from slalom.core.tensor import Tensor
 from slalom.optim.schedules import cosine
 from slalom.tabular.baselines import run_baselines
+from slalom.tabular.extras import load_extra
 from slalom.tabular.leaks import find_leaks
-from slalom.tabular.model import Model, as_table, loss_of, raw_predictions
+from slalom.tabular.model import Model, as_table, loss_of
 from slalom.tabular.network import NetworkSizes, TabularNetwork
 from slalom.tabular.preparation import Preparation
 from slalom.tabular.schema import Schema, Task, infer_schema
-from slalom.tabular.scores import score
+from slalom.tabular.scores import lead, score
 from slalom.tabular.split import Split, split_rows
-from slalom.tabular.table import Table
-from slalom.tabular.target import ClassTarget, Target, fit_target
-from slalom.train import EarlyStopping, Trainer
+from slalom.tabular.table import Table, quantity
+from slalom.tabular.target import ClassTarget, NumberTarget, Target, fit_target
+from slalom.train import EarlyStopping, Metric, Trainer
 
-__all__ = ["Recipe", "fit"]
+__all__ = ["Plan", "Recipe", "fit", "make_plan", "need_baselines"]
 
 
 @dataclass(frozen=True)
@@ -72,61 +78,39 @@ def fit(
 ) -> Model:
     """Train a network that predicts the column ``target`` from the others.
 
-    ``table``: any dataframe, or a dict of columns. ``numeric``, ``categorical``, ``drop``: columns whose kind is given
-    instead of inferred. ``groups``: a column whose rows are kept together when splitting (and left out as an input).
-    ``baselines``: compare with a constant, a linear model and boosted trees (needs scikit-learn). ``tell``: gets each
-    line meant for the user. ``checkpoint``, ``resume``: go on where a stopped run was, with the same bits.
+    ``table``: any dataframe, or a dict of columns. ``task``: instead of what the target suggests. ``epochs``: at most
+    so many. ``numeric``, ``categorical``, ``drop``: columns whose kind is given instead of inferred. ``groups``: a
+    column whose rows are kept together when splitting (and left out as an input). ``baselines``: compare with a
+    constant, a linear model and boosted trees (needs scikit-learn). ``tell``: gets each line meant for the user.
+    ``checkpoint``, ``resume``: go on where a stopped run was, with the same bits. ``history``: a file for the numbers
+    of each epoch.
 
     Everything is fitted on the training rows; validation rows choose the epoch; test rows give ``model.result``.
-    The result is a pure function of the table and the arguments.
+    The result is a pure function of the table and the arguments; the generator of random numbers is left as it was.
 
     Raises: DataError for a table that cannot be learned from; ConfigError for contradicting arguments.
     """
-    started = time.perf_counter()
-    say = tell or _silent
-    table = as_table(table)
-    left_out = [*drop, groups] if groups is not None and groups not in drop else drop
-    schema = infer_schema(table, target, task=task, numeric=numeric, categorical=categorical, drop=left_out)
-    for line in schema.describe():
-        say(line)
-    split = _split(table, schema, seed, test_fraction, validation_fraction, groups)
-    goal = fit_target(table, schema, split.train)
-    leaks = find_leaks(table, schema, goal, split.train)
-    for line in leaks:
-        say(f"{'warning':<12} {line}")
-    preparation = Preparation.fit(table, schema, split.train)
-    recipe = Recipe.for_rows(len(split.train), epochs)
-    random.manual_seed(seed)
-    network = _network(preparation, goal, table, split)
-    say(
-        f"{'network':<12} {len(preparation.features)} columns as {network.sizes.inputs} inputs, "
-        f"{sum(p.numel() for p in network.parameters()):,} parameters; {len(split.train):,} training, "
-        f"{len(split.validation):,} validation and {len(split.test):,} test rows"
-    )
-    trainer, interrupted = _train(
-        network, preparation, goal, table, split, recipe, seed, progress, checkpoint, history, resume
-    )
-    inputs = preparation.transform(table, split.test)
-    predicted = raw_predictions(trainer, goal, inputs)
-    truth = goal.encode(table, split.test)
-    result: dict[str, Any] = {
-        "task": goal.task,
-        "target": target,
-        "test": score(goal.task, truth, predicted),
-        "baselines": {},
-        "rows": {name: len(getattr(split, name)) for name in ("train", "validation", "test")},
-        "epochs": len(trainer.history),
-        "interrupted": interrupted,
-        "leaks": leaks,
-    }
-    model = Model(preparation, goal, network, result, (split.test, predicted))
     if baselines:
-        learnable = np.sort(np.concatenate([split.train, split.validation]))
-        for found in run_baselines(table, preparation, goal, learnable, split.test, seed=seed):
-            model.result["baselines"][found.name.replace(" ", "_")] = score(goal.task, truth, found.prediction)
-            for note in found.notes:
-                say(f"{'note':<12} {found.name}: {note}")
-    model.result |= {"seconds": round(time.perf_counter() - started, 3), "weights_sha256": model.weights_sha256}
+        need_baselines()
+    plan = make_plan(
+        table,
+        target,
+        task=task,
+        seed=seed,
+        epochs=epochs,
+        test_fraction=test_fraction,
+        validation_fraction=validation_fraction,
+        numeric=numeric,
+        categorical=categorical,
+        drop=drop,
+        groups=groups,
+    )
+    say = tell or _silent
+    for line in plan.describe():
+        say(line)
+    model = plan.train(progress=progress, checkpoint=checkpoint, history=history, resume=resume)
+    if baselines and not model.result["interrupted"]:
+        plan.compare(model, say)
     return model
 
 
@@ -134,22 +118,38 @@ def _silent(line: str) -> None:
     """Nobody is listening."""
 
 
-def _split(
-    table: Table, schema: Schema, seed: int, test_fraction: float, validation_fraction: float, groups: str | None
-) -> Split:
-    labels = table[schema.target].words.codes[schema.rows] if schema.task == "classification" else None
-    return split_rows(
+def make_plan(
+    table: Any,
+    target: str,
+    *,
+    task: Task | None = None,
+    seed: int = 0,
+    epochs: int | None = None,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+    numeric: Collection[str] = (),
+    categorical: Collection[str] = (),
+    drop: Collection[str] = (),
+    groups: str | None = None,
+) -> Plan:
+    """Understand and cut a table, and fit its preparation; the arguments are those of ``fit``.
+
+    Raises: DataError for a table that cannot be learned from; ConfigError for contradicting arguments.
+    """
+    table = as_table(table)
+    left_out = [*drop, groups] if groups is not None and groups not in drop else drop
+    schema = infer_schema(table, target, task=task, numeric=numeric, categorical=categorical, drop=left_out)
+    split = split_rows(
         schema.rows,
         seed=seed,
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
-        labels=labels,
+        labels=table[target].words.codes[schema.rows] if schema.task == "classification" else None,
         groups=None if groups is None else table[groups].words.codes[schema.rows],
     )
-
-
-def _network(preparation: Preparation, goal: Target, table: Table, split: Split) -> TabularNetwork:
-    """A network of the right sizes, its output bias set so that the first predictions are the constant baseline."""
+    goal = fit_target(table, schema, split.train)
+    leaks = tuple(find_leaks(table, schema, goal, split.train))
+    preparation = Preparation.fit(table, schema, split.train)
     continuous = int(preparation.is_continuous.sum())
     sizes = NetworkSizes(
         continuous=continuous,
@@ -157,54 +157,135 @@ def _network(preparation: Preparation, goal: Target, table: Table, split: Split)
         cardinalities=preparation.cardinalities,
         outputs=len(goal.classes) if isinstance(goal, ClassTarget) else 1,
     )
-    network = TabularNetwork(sizes)
-    if isinstance(goal, ClassTarget):
-        nn.init.output_bias_(network.head, Tensor(goal.encode(table, split.train)), "multiclass")
-    return network
+    recipe = Recipe.for_rows(len(split.train), epochs)
+    return Plan(table, schema, split, goal, preparation, sizes, recipe, seed, leaks)
 
 
-def _encoded(goal: Target, table: Table, rows: NDArray[np.int64]) -> NDArray[Any]:
-    y = goal.encode(table, rows)
-    return y if isinstance(goal, ClassTarget) else goal.standardise(y).astype(np.float32)[:, None]
+@final
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A table that was understood, cut and prepared: what can be refused was refused before there is a Plan."""
+
+    table: Table
+    schema: Schema
+    split: Split
+    target: Target
+    preparation: Preparation
+    sizes: NetworkSizes
+    recipe: Recipe
+    seed: int
+    leaks: tuple[str, ...]
+
+    def describe(self) -> list[str]:
+        """Lines that tell a user what was understood, what looks suspicious, and what will be trained."""
+        sizes, split = self.sizes, self.split
+        return [
+            *self.schema.describe(),
+            *(f"{'warning':<12} {leak}" for leak in self.leaks),
+            f"{'rows':<12} {len(split.train):,} to train on, {len(split.validation):,} to choose the epoch by, "
+            f"{len(split.test):,} to test",
+            f"{'network':<12} {quantity(len(self.preparation.features), 'column')} as "
+            f"{quantity(sizes.inputs, 'input')}, {quantity(sizes.parameters, 'parameter')}",
+        ]
+
+    def train(
+        self,
+        *,
+        progress: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        history: str | PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> Model:
+        """The trained model, with its test scores in ``result`` (see ``fit`` for the arguments)."""
+        started = time.perf_counter()
+        held = random.default_generator.get_state()
+        try:
+            random.manual_seed(self.seed)
+            network = TabularNetwork(self.sizes)
+        finally:
+            random.default_generator.set_state(held)
+        recipe, rows = self.recipe, self.split.train
+        if isinstance(self.target, ClassTarget):  # at first the network says what the constant baseline says
+            nn.init.output_bias_(network.head, Tensor(self.target.encode(self.table, rows)), "multiclass")
+        steps = recipe.epochs * -(-len(rows) // recipe.batch_size)
+        trainer = Trainer(
+            network,
+            loss=loss_of(self.target),
+            optimizer=optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay),
+            metrics=["accuracy"] if isinstance(self.target, ClassTarget) else [_rmse(self.target)],
+            schedule=cosine(steps=steps, warmup=int(recipe.warmup * steps)),
+        )
+        found = trainer.fit(
+            self._data(rows),
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
+            validation=self._data(self.split.validation),
+            callbacks=[EarlyStopping(patience=recipe.patience)],
+            seed=self.seed,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        if history is not None:
+            found.to_jsonl(history)
+        model = Model(self.preparation, self.target, network)
+        model.test_rows = self.split.test
+        model.test_predictions = model.predict_raw(self.table, self.split.test)
+        model.result = {
+            "task": self.target.task,
+            "target": self.target.name,
+            "test": score(self.target.task, self._truth(), model.test_predictions),
+            "baselines": {},
+            "leads": {},
+            "rows": {name: len(getattr(self.split, name)) for name in ("train", "validation", "test")},
+            "epochs": len(found),
+            "interrupted": bool(found.interrupted),
+            "leaks": list(self.leaks),
+            "seconds": round(time.perf_counter() - started, 3),
+            "weights_sha256": model.weights_sha256,
+        }
+        return model
+
+    def compare(self, model: Model, tell: Callable[[str], None] = _silent) -> None:
+        """Add the baselines' scores on the same test rows to ``model.result``, and how sure the model's lead is.
+
+        Raises: MissingExtraError if scikit-learn is not installed.
+        """
+        started = time.perf_counter()
+        tell(f"{'baselines':<12} the same rows for a constant, a linear model and boosted trees")
+        learnable = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        truth, task = self._truth(), self.target.task
+        for found in run_baselines(
+            self.table, self.preparation, self.target, learnable, self.split.test, seed=self.seed
+        ):
+            name = found.name.replace(" ", "_")
+            model.result["baselines"][name] = score(task, truth, found.prediction)
+            model.result["leads"][name] = lead(task, truth, model.test_predictions, found.prediction)
+            for note in found.notes:
+                tell(f"{'note':<12} {found.name}: {note}")
+        model.result["seconds"] = round(model.result["seconds"] + time.perf_counter() - started, 3)
+
+    def _truth(self) -> NDArray[Any]:
+        return self.target.encode(self.table, self.split.test)
+
+    def _data(self, rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """The network's inputs and what it has to say: class codes, or standardised numbers (n, 1)."""
+        inputs = self.preparation.transform(self.table, rows)
+        if isinstance(self.target, ClassTarget):
+            return (*inputs, self.target.encode(self.table, rows))
+        z = self.target.standardise(self.target.encode(self.table, rows))
+        return (*inputs, z.astype(np.float32)[:, None])
 
 
-def _train(
-    network: TabularNetwork,
-    preparation: Preparation,
-    goal: Target,
-    table: Table,
-    split: Split,
-    recipe: Recipe,
-    seed: int,
-    progress: bool,
-    checkpoint: str | PathLike[str] | None,
-    history: str | PathLike[str] | None,
-    resume: bool,
-) -> tuple[Trainer, bool]:
-    classify = isinstance(goal, ClassTarget)
-    data, held_out = (
-        (*preparation.transform(table, rows), _encoded(goal, table, rows)) for rows in (split.train, split.validation)
+def need_baselines() -> None:
+    """Raises: MissingExtraError if scikit-learn is not installed: better before a training than after it."""
+    load_extra("sklearn", "cli", "comparing with baselines")
+
+
+def _rmse(target: NumberTarget) -> Metric:
+    """The root of the mean squared error in the target's own unit."""
+    return Metric(
+        "rmse",
+        lambda output, z: [((output - z) ** 2).squeeze(1)],
+        lambda mean: target.scale * math.sqrt(mean),
     )
-    optimizer = optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * -(-len(split.train) // recipe.batch_size)
-    trainer = Trainer(
-        network,
-        loss=loss_of(goal),
-        optimizer=optimizer,
-        metrics=["accuracy"] if classify else ["rmse"],
-        schedule=cosine(steps=steps, warmup=int(recipe.warmup * steps)),
-    )
-    found = trainer.fit(
-        data,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        validation=held_out,
-        callbacks=[EarlyStopping(patience=recipe.patience, min_delta=1e-5)],
-        seed=seed,
-        progress=progress,
-        checkpoint=checkpoint,
-        resume=resume,
-    )
-    if history is not None:
-        found.to_jsonl(history)
-    return trainer, bool(found.interrupted)

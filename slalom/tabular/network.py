@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from slalom import nn
 from slalom.core.functional.shaping import cat
@@ -42,14 +43,20 @@ class NetworkSizes:
         """Width of the first linear layer."""
         return self.continuous * (1 + self.periodic) + self.other + self.embedding * len(self.cardinalities)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learns."""
+        per_number = 2 * self.frequencies + (self.frequencies + 1) * self.periodic
+        widths = (self.inputs, *self.hidden, self.outputs)
+        linear = sum((before + 1) * after for before, after in pairwise(widths))
+        return self.continuous * per_number + self.embedding * sum(self.cardinalities) + linear
+
     def check(self) -> NetworkSizes:
-        """Raises: ModelFileError for sizes no network can have (or that would take the memory of the machine)."""
+        """Raises: ModelFileError for sizes no network can have."""
         counts = (self.continuous, self.other, *self.cardinalities)
-        widths = (self.outputs, *self.hidden, self.frequencies, self.periodic, self.embedding)
-        if min((*counts, *widths)) < 0 or min(widths) < 1 or not 0 <= self.dropout < 1 or self.inputs < 1:
-            raise ModelFileError("network sizes", got=str(self), needed="positive numbers")
-        if max((*counts, *widths)) > 10**7:
-            raise ModelFileError("network sizes", got=str(self), needed="at most ten million of each")
+        widths = (self.outputs, *self.hidden, self.frequencies, self.periodic, self.embedding, self.inputs)
+        if min(counts) < 0 or min(widths) < 1 or not 0 <= self.dropout < 1:
+            raise ModelFileError("network sizes", got=str(self)[:120], needed="sizes above 0, 0 ≤ dropout < 1")
         return self
 
 
@@ -66,6 +73,10 @@ class PeriodicEmbedding(nn.Module):
         bound = 1 / math.sqrt(frequencies)
         self.weight = nn.Parameter((rand(features, frequencies, periodic) * 2 - 1) * bound)
         self.bias = nn.Parameter((rand(features, 1, periodic) * 2 - 1) * bound)
+
+    def extra_repr(self) -> str:
+        features, frequencies, periodic = self.weight.shape
+        return f"{features} numbers, {frequencies} frequencies and {periodic} outputs for each"
 
     def forward(self, x: Tensor) -> Tensor:
         column = x.t().unsqueeze(2)  # (F, B, 1)

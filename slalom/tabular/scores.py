@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slalom.errors import ShapeError
 from slalom.tabular.schema import Task
 
-__all__ = ["accuracy", "balanced_accuracy", "log_loss", "mae", "r2", "rmse", "roc_auc", "score"]
+__all__ = ["accuracy", "balanced_accuracy", "lead", "log_loss", "mae", "r2", "rmse", "roc_auc", "score"]
 
 Array = NDArray[Any]
 
@@ -89,3 +89,19 @@ def r2(y: Array, prediction: Array) -> float:
     """1 − Σ(y − prediction)² / Σ(y − ȳ)²: 1 is perfect, 0 as good as always saying the mean."""
     y = np.asarray(y, np.float64)
     return float(1 - np.sum((y - prediction) ** 2) / np.sum((y - y.mean()) ** 2))
+
+
+def lead(task: Task, y: Array, prediction: Array, other: Array) -> dict[str, float]:
+    """How much smaller a prediction's mean error is than another's on the same rows, and that number's standard error.
+
+    With dᵢ = error of the other in row i − error of the prediction: mean = Σdᵢ/n, standard error = √Σdᵢ² / n. An error
+    is 0 or 1 (classification) or (y − ŷ)². A lead within two standard errors is what chance alone often gives.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions": the ratio of
+        the two is the root of its χ² for classes.
+    """
+    if task == "classification":
+        d = (other.argmax(axis=1) != y) * 1.0 - (prediction.argmax(axis=1) != y)
+    else:
+        d = (y - other) ** 2 - (y - prediction) ** 2
+    return {"mean": float(d.mean()), "standard_error": float(np.sqrt(np.sum(d**2)) / len(d))}

@@ -21,6 +21,7 @@ from slalom.core.primitive import Array
 from slalom.core.random import default_generator
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, ModelFileError
+from slalom.nn import Module
 from slalom.train.callbacks import Callback, write
 from slalom.train.feed import described
 from slalom.train.files import arrays_sha256, load_newest, save_file
@@ -177,7 +178,7 @@ def _state_of(fit: Fit) -> dict[str, Any]:
         "best": fit.best.state_dict() if fit.best is not None and fit.watches else None,
         "optimizer": _optimizer_state(trainer.optimizer.state_dict()),
         "schedule": schedule.state_dict() if hasattr(schedule, "state_dict") else None,
-        "callbacks": [{"class": type(c).__name__, "state": c.state_dict()} for c in _kept(fit)],
+        "callbacks": [callback.state_dict() for callback in _kept(fit)],
         "history": fit.history.rows,
     }
 
@@ -192,7 +193,8 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
     missing = fit.tensors.keys() ^ state["weights"].keys()
     if missing:
         raise ModelFileError("checkpoint: weights", got=", ".join(sorted(missing)), needed="those of this model")
-    trainer.optimizer.load_state_dict(_optimizer_state_back(state["optimizer"], trainer.optimizer.state_dict()))
+    held = {int(i): slots for i, slots in state["optimizer"]["state"].items()}
+    trainer.optimizer.load_state_dict({**state["optimizer"], "state": held})
     write(fit.tensors, state["weights"])
     trainer.step, trainer.epoch = state["step"], state["epoch"]
     fit.batch, fit.seconds = state["batch"], state["seconds"]
@@ -205,8 +207,8 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
         fit.best.load_state_dict(state["best"])
     if state["schedule"] is not None:
         trainer.schedule.load_state_dict(state["schedule"])
-    for callback, held in zip(_kept(fit), state["callbacks"], strict=True):
-        callback.load_state_dict(held["state"])
+    for callback, kept in zip(_kept(fit), state["callbacks"], strict=True):
+        callback.load_state_dict(kept)
     fit.history.rows[:] = state["history"]
     default_generator.set_state(Tensor(state["generator"]))
     fit.went_on()
@@ -215,15 +217,6 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
 def _optimizer_state(state: dict[str, Any]) -> dict[str, Any]:
     """An optimizer's state dict with strings for keys."""
     return {"state": {str(i): held for i, held in state["state"].items()}, "param_groups": state["param_groups"]}
-
-
-def _optimizer_state_back(state: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """The state dict of before: numbers for keys, and tuples where this optimizer has tuples."""
-    groups = [
-        {name: tuple(value) if isinstance(own.get(name), tuple) else value for name, value in group.items()}
-        for group, own in zip(state["param_groups"], like["param_groups"], strict=True)
-    ]
-    return {"state": {int(i): held for i, held in state["state"].items()}, "param_groups": groups}
 
 
 # --- the data and settings of a fit ------------------------------------------------------------------------------
@@ -240,7 +233,7 @@ def settings_of(fit: Fit) -> dict[str, Any]:
     found |= {"optimizer": fit.began.optimizer, "schedule": fit.began.schedule}
     found["model"] = described(fit.model)
     found["weights"] = {name: f"{t.dtype.name}{list(t.shape)}" for name, t in fit.tensors.items()}
-    found["loss"] = described(trainer.objective.step or trainer.objective.loss)
+    found["loss"] = _described_loss(trainer.objective.step or trainer.objective.loss)
     found |= {f"clip_{name}": value for name, value in trainer.program.clip.items()}
     found["metrics"] = [metric.name for metric in trainer.objective.metrics]
     found["callbacks"] = [described(c) for c in _kept(fit)]
@@ -248,14 +241,30 @@ def settings_of(fit: Fit) -> dict[str, Any]:
     return found
 
 
+def _described_loss(loss: Any) -> str:
+    if not isinstance(loss, Module):
+        return described(loss)
+    options = {name: getattr(loss, name) for name in loss.__constants__}
+    weights = {name: t.detach().numpy() for name, t in loss.named_buffers()}
+    return f"{described(loss)} {options} {arrays_sha256(weights) if weights else ''}"
+
+
 def _check_settings(path: Path, saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     names = [name for name in {**own, **saved} if saved.get(name, _ABSENT) != own.get(name, _ABSENT)]
     if names:
-        got, needed = (", ".join(f"{name} {_brief(where.get(name))}" for name in names) for where in (own, saved))
+        pairs = [(name, *_apart(str(own.get(name)), str(saved.get(name)))) for name in names]
+        got = ", ".join(f"{name} {text}" for name, text, _ in pairs)
+        needed = ", ".join(f"{name} {text}" for name, _, text in pairs)
         hint = "give fit what the checkpoint was made with, or another checkpoint path"
         raise ConfigError(f"resuming {path} with other data or settings", got=got, needed=needed, hint=hint)
 
 
-def _brief(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+def _apart(a: str, b: str) -> tuple[str, str]:
+    """Two texts on one line each, of long ones the part where they begin to differ."""
+    a, b = " ".join(a.split()), " ".join(b.split())
+    if max(len(a), len(b)) <= 80:
+        return a, b
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = max(same - 30, 0)
+    cut = [f"{'…' if start else ''}{text[start : start + 75]}{'…' if text[start + 75 :] else ''}" for text in (a, b)]
+    return cut[0], cut[1]

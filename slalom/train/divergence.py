@@ -91,7 +91,7 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
     if not is_finite(fit.trainer.program.limited_gradients()):
         return _error(fit, fit.step + 1, "the gradients are so large that their sum or norm overflows", hint=_SLOWER)
     text = "the recorded step gives values that are not finite, but run eagerly the same batch does not"
-    hint = "a plain attribute that changes after recording belongs into the __constants__ of its Module"
+    hint = "numbers inside lists stay what they were when the step was recorded; keep them in tensors or attributes"
     return _error(fit, fit.step + 1, text, hint=hint)
 
 

@@ -25,8 +25,9 @@ from slalom.core.dtype import float64
 from slalom.core.functional.arithmetic import where
 from slalom.core.functional.shaping import cat
 from slalom.core.primitive import Array
+from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor
-from slalom.core.trace import steering
+from slalom.core.trace import current, steering
 from slalom.errors import ConfigError, ShapeError, StagingError
 from slalom.nn import Module
 from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -79,6 +80,7 @@ class Objective:
         if weight is not None:
             needed = "none; let the step take them as an input"
             raise ConfigError("weights of rows", got="a step of your own", needed=needed)
+        _followed(step)
         loss = step(*items)
         if not isinstance(loss, Tensor) or loss.shape != ():
             got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -90,6 +92,7 @@ class Objective:
         """A metric's sums as part of the record; where that is not possible, None, and a note why."""
         if metric.name in self.outside:
             return None
+        _followed(metric.rows)
         try:
             sums, self.sizes[metric.name] = metric.sums(output, target, weight)
         except StagingError as error:
@@ -126,6 +129,7 @@ class Objective:
 
         A batch in which all targets are ignored, or all rows without weight, has no say: its loss is 0/1, not 0/0.
         """
+        _followed(self.loss)
         shares = self._shares(target, output)  # what each element adds to the divisor
         if weight is None and shares is not None and self.reduction == "mean" and _is_own(self.loss):
             divisor = shares.sum()
@@ -169,6 +173,13 @@ class Objective:
         classes = getattr(self.loss, "weight", None)
         dtype = output.dtype if classes is None else classes.dtype
         return where(kept, 1.0 if classes is None else classes[where(kept, target, 0)], 0.0).to(dtype)
+
+
+def _followed(function: Any) -> None:
+    """While staging, let the record depend on what a user's function reads by name."""
+    trace = current()
+    if trace is not None and not isinstance(function, Module):  # a Module sees to that itself
+        guard_reads(trace, function)
 
 
 def _is_own(loss: Any) -> bool:
@@ -279,15 +290,17 @@ class Program:
         """Clip the gradients; a number that is finite just if all of them are (and their sum or norm)."""
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         clip: Any = self.clip  # its numbers steer: a new limit reaches a recorded step
+        limit: Any
         if clip["norm"] is not None:
-            norm: Tensor = clip_grad_norm_(params, steering(lambda: clip["norm"], "clip_norm"))
-            return norm
+            limit = steering(lambda: clip["norm"], "clip_norm")
+            return clip_grad_norm_(params, limit)
         total = Tensor(0.0)
         for p in params:
             if p.grad is not None:
                 total = p.grad.sum() + total
         if clip["value"] is not None:
-            clip_grad_value_(params, steering(lambda: clip["value"], "clip_value"))
+            limit = steering(lambda: clip["value"], "clip_value")
+            clip_grad_value_(params, limit)
         return total
 
     def update(self) -> None:

@@ -175,7 +175,7 @@ class Trainer:
             if shown is not None:
                 shown.close()
 
-    def _options(self, source: Source, batch_size: int | None, epochs: int, seed: int, tol: float | None) -> Options:
+    def _options(self, source: Source, batch_size: int | None, epochs: Any, seed: Any, tol: float | None) -> Options:
         whole = isinstance(epochs, int | np.integer) and not isinstance(epochs, bool)
         if not whole or epochs < 0:
             raise ConfigError("fit: epochs", got=epochs, needed="an integer of at least 0")

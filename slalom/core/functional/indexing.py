@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from slalom.core.dtype import bool_, int64
+from slalom.core.functional.shaping import cat
 from slalom.core.node import MODE, Abstract
 from slalom.core.ops import reductions, structural
 from slalom.core.shape import Shape, axis_index, broadcast
@@ -221,7 +222,7 @@ def _last_of_each(values: Tensor) -> Tensor:
         return values != values
     order = values.argsort()
     ranked = values[order]
-    last = (ranked[1:] != ranked[:-1])._concatenate([Tensor._of(np.ones(1, bool))], 0)
+    last = cat([ranked[1:] != ranked[:-1], Tensor._of(np.ones(1, bool))])
     return apply(reductions.SCATTER_ADD, last.to(int64), order, shape=values.shape) > 0
 
 
@@ -261,7 +262,8 @@ def _along(index: Tensor, dim: int) -> list[Tensor]:
     return [index if a == dim else _iota(index.shape, a) for a in range(index.ndim)]
 
 
-def _whole(name: str, index: Tensor) -> Tensor:
+def _whole(name: str, indices: Any) -> Tensor:
+    index = as_tensor(indices)
     if index.dtype.kind not in "ui":
         raise DTypeError(f"{name}: index", got=index.dtype.name, needed="integers")
     return index.to(int64)
@@ -272,6 +274,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
     """out[i, …] = input[i, …, indices[i, …], …] along one axis; the other axes broadcast."""
     x = as_tensor(input)
     a = axis_index("take_along_dim", dim, x.ndim, wrap_scalar=False)
+    indices = _whole("take_along_dim", indices)
     if indices.ndim != x.ndim:
         raise ShapeError("take_along_dim: indices", got=indices.shape, needed=f"{x.ndim} dimensions")
     shape = broadcast("take_along_dim", [(*x.shape[:a], 1, *x.shape[a + 1 :]), indices.shape])
@@ -283,30 +286,31 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int) -> Tensor:
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i, j] = input[index[i, j], j] (for dim 0), as in PyTorch: no broadcasting, no negative indices."""
     a = axis_index("gather", dim, input.ndim)
+    index = _whole("gather", index)
     if index.ndim != input.ndim or any(
         m > n for k, (m, n) in enumerate(zip(index.shape, input.shape, strict=True)) if k != a
     ):
         raise ShapeError("gather: index", got=index.shape, needed=f"{input.ndim} axes, none longer than {input.shape}")
-    return apply(reductions.GATHER, input, *_along(_whole("gather", index), a))
+    return apply(reductions.GATHER, input, *_along(index, a))
 
 
 @method
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input with ``src`` added at ``index`` along an axis (the transpose of gather); in index order."""
     a = axis_index("scatter_add", dim, input.ndim)
+    index, src = _whole("scatter_add", index), as_tensor(src)
     if not index.ndim == src.ndim == input.ndim or any(m > n for m, n in zip(index.shape, src.shape, strict=True)):
         got = f"index {index.shape}, src {src.shape}"
         raise ShapeError("scatter_add", got=got, needed=f"{input.ndim} axes, those of src no shorter than the index's")
     part = src if src.shape == index.shape else src[tuple([slice(n) for n in index.shape])]
-    added = apply(reductions.SCATTER_ADD, part, *_along(_whole("scatter_add", index), a), shape=input.shape)
-    return input + added
+    return input + apply(reductions.SCATTER_ADD, part, *_along(index, a), shape=input.shape)
 
 
 @method
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The given slices of one axis."""
     a = axis_index("index_select", dim, input.ndim, wrap_scalar=False)
-    return _gathered(input, [(a, _wrapped(index, input.shape[a], a))])
+    return _gathered(input, [(a, _wrapped(_whole("index_select", index), input.shape[a], a))])
 
 
 @method
@@ -316,7 +320,7 @@ def index_add_(self: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     order = (a, *(k for k in range(self.ndim) if k != a))
     back = sorted(range(self.ndim), key=order.__getitem__)
     shape = tuple([self.shape[k] for k in order])
-    places = _wrapped(index, self.shape[a], a)
+    places = _wrapped(_whole("index_add_", index), self.shape[a], a)
     return self._write(self + apply(reductions.SCATTER_ADD, source.permute(order), places, shape=shape).permute(back))
 
 

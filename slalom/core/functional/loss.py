@@ -8,7 +8,6 @@ from typing import Any
 
 from slalom.core.functional.activation import log_softmax, log_total_of
 from slalom.core.functional.indexing import _iota
-from slalom.core.node import Abstract
 from slalom.core.ops import pointwise, reductions
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
@@ -84,8 +83,8 @@ def binary_cross_entropy(
     tensor(0.3466)
     """
     target = _binary_target("binary_cross_entropy", input, target)
-    array = input._storage.array
-    if not isinstance(array, Abstract) and array.size and (array.min() < 0 or array.max() > 1):
+    array = input._known()
+    if array is not None and array.size and (array.min() < 0 or array.max() > 1):
         raise ConfigError(
             "binary_cross_entropy: probabilities",
             got=f"{array.min():.6g} to {array.max():.6g}",
@@ -171,9 +170,9 @@ def _nll(
     """
     axis = _class_axis(name, x, weight)
     target = _class_target(name, x, target, axis)
-    array = target._storage.array
+    array = target._known()
     # An eager call can see that nothing is ignored, which saves it a third of its operations; a trace cannot.
-    kept = target != ignore_index if isinstance(array, Abstract) or (array == ignore_index).any() else None
+    kept = target != ignore_index if array is None or (array == ignore_index).any() else None
     if kept is not None:
         target = target.where(kept, 0)
     picked = _picked(name, x, target, axis)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 import numpy as np
 
 from slalom.core.dtype import int64
+from slalom.core.functional.shaping import cat
 from slalom.core.ops import reductions
 from slalom.core.shape import Shape, axis_index, axis_tuple, reduced, size
 from slalom.core.tensor import Tensor, apply, as_tensor, method
@@ -203,7 +204,7 @@ def _prod_axis(x: Tensor, axis: int) -> Tensor:
         half = n // 2
         low, high = x.narrow(axis, 0, half), x.narrow(axis, half, half)
         product = low * high
-        x = product._concatenate([x.narrow(axis, n - 1, 1)], axis) if n % 2 else product
+        x = cat([product, x.narrow(axis, n - 1, 1)], axis) if n % 2 else product
     return x
 
 
@@ -319,7 +320,7 @@ def cumprod(input: Any, dim: int = 0, **numpy: Unpack[NumpyNames]) -> Tensor:
     n, step, out = x.shape[axis] if x.ndim else 0, 1, x
     while step < n:
         head, tail = out.narrow(axis, 0, step), out.narrow(axis, step, n - step)
-        out = head._concatenate([tail * out.narrow(axis, 0, n - step)], axis)
+        out = cat([head, tail * out.narrow(axis, 0, n - step)], axis)
         step *= 2
     return x.clone() if out is x else out
 

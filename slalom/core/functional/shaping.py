@@ -454,8 +454,8 @@ def to(
 
 def _names_dtype(text: str) -> bool:
     try:
-        as_dtype(text)
-    except DTypeError:
+        np.dtype(text)
+    except TypeError:
         return False
     return True
 
