@@ -57,11 +57,10 @@ def _padded(cells: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
 
 
 def _cells(values: list[float | None]) -> list[str]:
-    """Numbers with equally many decimals: four, or fewer where the numbers are large, more where all are small."""
+    """Numbers with equally many decimals: four, or fewer where they are large, more where all are small."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
-    decimals = 4 if largest == 0 else min(12, max(0, 4 - max(0, math.floor(math.log10(largest)))))
-    if 0 < largest < 0.1:
-        decimals = min(12, 3 - math.floor(math.log10(largest)))
+    place = math.floor(math.log10(largest)) if largest else 0
+    decimals = max(0, 4 - place) if place > 0 else 4 if place >= -2 else min(12, 2 - place)
     return ["–" if value is None else f"{value:,.{decimals}f}" for value in values]
 
 

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             plan.compare(model, tell)
         except KeyboardInterrupt:  # the model is trained; a resumed run only compares
+            tell("")
             model.result["interrupted"] = True
     model.save(folder.model)
     seconds = round(time.perf_counter() - started, 3)

@@ -193,16 +193,20 @@ class Tensor(Methods):
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded operation made this tensor; what requires no gradients is a leaf."""
+        trace = MODE.get().trace
+        if trace is not None:
+            return trace.is_leaf(self)
         return not self._live or self._node is None or self._node.leaf
 
     @property
     def requires_grad(self) -> bool:
         """Whether gradients are recorded for this tensor; can be set on leaves of floating dtype."""
-        return self._live
+        trace = MODE.get().trace
+        return self._live if trace is None else trace.requires_grad(self)
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
-        if wanted == self._live:
+        if wanted == self.requires_grad:
             return
         if wanted and self.dtype.kind != "f":
             raise GradError("requires_grad", got=self.dtype.name, needed="a floating dtype")
@@ -273,7 +277,7 @@ class Tensor(Methods):
                 raise DTypeError("in-place operation", got=f"a {value.dtype.name} result", needed=self.dtype.name)
             value = apply(structural.CAST, value, dtype=self.dtype)
         mode = MODE.get()
-        if mode.grad and self._live and self.is_leaf:
+        if mode.grad and self.requires_grad and self.is_leaf:
             raise GradError("in-place operation on a leaf that requires gradients", hint="use `with no_grad():`")
         if mode.trace is not None:
             mode.trace.write(self, value)
@@ -296,7 +300,7 @@ class Tensor(Methods):
         given = as_tensor(value, self)
         if given.shape != self.shape:
             given = given.expand(self.shape)
-        elif given is value and given._live and MODE.get().grad:
+        elif given is value and given.requires_grad and MODE.get().grad:
             given = apply(structural.ALIAS, given)  # a copy of a tensor is not that tensor
         return self._write(given)
 

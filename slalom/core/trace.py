@@ -35,12 +35,13 @@ class _Slot:
     """A place outside that the trace reads and may write: ``read`` is its value on entry, ``now`` the latest.
 
     ``target``: a Storage or an argument's position, and for gradients the tensor. ``now`` is a Node, and for gradients
-    a tensor, None, or _UNREAD.
+    a tensor, None, or _UNREAD. ``buffer``: what the stand-ins of an argument share.
     """
 
     target: Any
     read: Node | None
     now: Any
+    buffer: Storage | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,7 @@ class Trace:
             and of.dtype.kind == "f"
             and any(n.live and prim.kind.differentiable(i) for i, n in enumerate(nodes))
         )
-        node = self._emit(Node, prim, nodes, params, of, live)
-        return Tensor._handle(node.storage, node, live)
+        return _handle(self._emit(Node, prim, nodes, params, of, live))
 
     def _emit(
         self, kind: type[Node], prim: Primitive, nodes: tuple[Node, ...], params: dict[str, Any], of: Type, live: bool
@@ -148,12 +148,11 @@ class Trace:
         """A value known while tracing: part of the graph."""
         node = Node(None, (), {}, Storage(Abstract(array.shape, array.dtype, self, user_line())), False)
         self._constants[node] = array
-        return Tensor._handle(node.storage, node, False)
+        return _handle(node)
 
     def number(self, read: Callable[[], float], name: str) -> Tensor:
         """A 0-d float64 input whose value is asked for at each call."""
-        node = self._given(Type((), float64), "number", read, name)
-        return Tensor._handle(node.storage, node, False)
+        return _handle(self._given(Type((), float64), "number", read, name))
 
     def argument(self, position: int, given: Tensor) -> Tensor:
         """The stand-in for an argument; a tensor given twice has one, and two on the same buffer share theirs."""
@@ -162,10 +161,9 @@ class Trace:
         slot = self._states.get(id(given._storage))
         if slot is None:
             node = self._given(Type(given.shape, given.dtype), "argument", position, f"argument {position}")
-            slot = _Slot(position, node, node)
-            self._states[id(given._storage)] = self._states[id(node.storage)] = slot
-        assert slot.read is not None
-        stand_in = Tensor._handle(slot.read.storage, slot.read, False)
+            slot = _Slot(position, node, node, Storage(node.storage.array))
+            self._states[id(given._storage)] = self._states[id(slot.buffer)] = slot
+        stand_in = Tensor._handle(slot.buffer, slot.read, False)
         known = _Argument(position, given, stand_in)
         self._arguments[id(given)] = self._arguments[id(stand_in)] = known
         if given._live:
@@ -195,7 +193,10 @@ class Trace:
                 node = t._node = self._rebased(latest[1], t) if t._live else self._without_history(latest[1])
             return node
         now: Node = self._state(t).now
-        if self._histories.get(id(t)) is now:
+        history = self._histories.get(id(t))
+        if history is not None:
+            if history is not now:
+                raise self._behind(t)
             return now
         if not (t._live and MODE.get().grad):
             return self._without_history(now)
@@ -233,10 +234,20 @@ class Trace:
         if isinstance(slot.target, int):
             self._aliases.setdefault(slot.target, lambda given: given._storage is storage)
 
+    def requires_grad(self, t: Tensor) -> bool:
+        """Whether it does in here; a fact that the record depends on."""
+        t = self._meant(t)
+        if not isinstance(t._storage.array, Abstract):
+            self._state(t)
+        return t._live or id(t) in self._histories
+
+    def is_leaf(self, t: Tensor) -> bool:
+        t = self._meant(t)
+        return not self.requires_grad(t) or (id(t) not in self._histories and (t._node is None or t._node.leaf))
+
     def fresh(self, t: Tensor) -> Tensor:
         """``t`` under a new identity through which gradients flow."""
-        node = self._alias(self.lift(t), live=True)
-        return Tensor._handle(node.storage, node, True)
+        return _handle(self._alias(self.lift(t), live=True))
 
     def mark_leaf(self, t: Tensor, live: bool) -> None:
         """Set whether a leaf requires gradients; for a tensor from outside, until the end of the trace only."""
@@ -282,21 +293,26 @@ class Trace:
             return
         slot = self._state(t)
         slot.now = node
-        assert slot.read is not None
-        self._written[id(slot.read.storage)] = (slot.read.storage, node)  # seen by an argument on the same buffer
+        if slot.buffer is not None:  # an argument on the same buffer sees it
+            self._written[id(slot.buffer)] = (slot.buffer, node)
         if recording and node.live:
             self._histories[id(t)] = node
+        elif recording:
+            self._histories.pop(id(t), None)
 
     def _rebased(self, value: Node, t: Tensor) -> Node:
         """The identity of a leaf under a new value."""
         assert t._node is not None
         if not t._node.leaf:
-            raise StagingError(
-                f"staging, at {user_line()}: a tensor of shape {t.shape} with a history was written under no_grad, or "
-                "through detach() or data",
-                hint="write outside no_grad, or use an out-of-place operation",
-            )
+            raise self._behind(t)
         return self._leaf(value, t._node.owner)
+
+    def _behind(self, t: Tensor) -> StagingError:
+        return StagingError(
+            f"staging, at {user_line()}: a tensor of shape {t.shape} with a history was written under no_grad, or "
+            "through detach() or data",
+            hint="write outside no_grad, or use an out-of-place operation",
+        )
 
     # --- gradients ----------------------------------------------------------------------------------------------
     def _grad_slot(self, t: Tensor) -> _Slot:
@@ -315,7 +331,7 @@ class Trace:
             before = known.given._grad if known is not None else t._grad
             if before is not None and source is not None:
                 slot.read = self._given(Type(before.shape, before.dtype), "grad", source, "")
-                slot.now = Tensor._handle(slot.read.storage, slot.read, False)
+                slot.now = _handle(slot.read)
             if isinstance(source, weakref.ref):  # for arguments the signature says it
                 empty = before is None
                 self.guard(("grad", id(t)), f"whether .grad of {self._name(t)} is None", _same_grad(source, empty))
@@ -430,6 +446,11 @@ class Trace:
                 held.clear()  # nodes know their trace: without this, a cycle
         self.reads = None
         self.open = False
+
+
+def _handle(node: Node) -> Tensor:
+    """A tensor with this value, for the user: its buffer can be written, the node's value never changes."""
+    return Tensor._handle(Storage(node.storage.array), node, node.live)
 
 
 def _plain(node: Node) -> Node:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slalom.tabular.extras import load_extra
+from slalom.tabular.extras import load_extra, one_thread
 from slalom.tabular.preparation import Boolean, Datetime, Embedded, OneHot, Preparation, find_levels
 from slalom.tabular.table import BoolArray, FloatArray, IntArray, Table
 from slalom.tabular.target import ClassTarget, Target
@@ -23,6 +24,7 @@ __all__ = ["Baseline", "run_baselines"]
 
 _ITERATIONS = 1000
 _BINS = 255  # levels of a categorical column that scikit-learn's histogram trees can take
+_SMALL = 1_000_000  # cells of a table below which more than one thread gains little
 _LEAST_CLASS_ROWS = 5  # with fewer, boosted trees diverge, or can't set some of them aside; they get their frequency
 
 
@@ -58,7 +60,8 @@ def run_baselines(
     baselines = []
     for name, fit in fits.items():
         start = time.perf_counter()
-        with warnings.catch_warnings(record=True) as caught:
+        threads = one_thread() if len(train) * len(preparation.features) < _SMALL else nullcontext()
+        with threads, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             prediction = fit(problem)
         notes = tuple(dict.fromkeys(str(warning.message).partition("\n")[0] for warning in caught))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from slalom.errors import MissingExtraError
 
-__all__ = ["load_extra"]
+__all__ = ["load_extra", "one_thread"]
 
 
 def load_extra(module: str, extra: str, purpose: str) -> Any:
@@ -25,3 +27,20 @@ def load_extra(module: str, extra: str, purpose: str) -> Any:
         raise MissingExtraError(
             f"{purpose} needs {package}", got="no such package", hint=f"pip install 'slalom[{extra}]'"
         ) from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep BLAS and OpenMP to one thread, where threadpoolctl is installed.
+
+    On matrices of a few hundred rows their threads gain little; and as they spin while they wait for each other, they
+    lose a factor of ten to a hundred when another program wants the processor too.
+    """
+    try:
+        threadpoolctl = load_extra("threadpoolctl", "cli", "one thread")
+    except MissingExtraError:
+        limits: Any = nullcontext()
+    else:
+        limits = threadpoolctl.threadpool_limits(limits=1)
+    with limits:
+        yield

@@ -21,7 +21,7 @@ from slalom.core import random
 from slalom.core.tensor import Tensor
 from slalom.optim.schedules import cosine
 from slalom.tabular.baselines import run_baselines
-from slalom.tabular.extras import load_extra
+from slalom.tabular.extras import load_extra, one_thread
 from slalom.tabular.leaks import find_leaks
 from slalom.tabular.model import Model, as_table, loss_of
 from slalom.tabular.network import NetworkSizes, TabularNetwork
@@ -215,17 +215,18 @@ class Plan:
             metrics=["accuracy"] if isinstance(self.target, ClassTarget) else [_rmse(self.target)],
             schedule=cosine(steps=steps, warmup=int(recipe.warmup * steps)),
         )
-        found = trainer.fit(
-            self._data(rows),
-            batch_size=recipe.batch_size,
-            epochs=recipe.epochs,
-            validation=self._data(self.split.validation),
-            callbacks=[EarlyStopping(patience=recipe.patience)],
-            seed=self.seed,
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=resume,
-        )
+        with one_thread():
+            found = trainer.fit(
+                self._data(rows),
+                batch_size=recipe.batch_size,
+                epochs=recipe.epochs,
+                validation=self._data(self.split.validation),
+                callbacks=[EarlyStopping(patience=recipe.patience)],
+                seed=self.seed,
+                progress=progress,
+                checkpoint=checkpoint,
+                resume=resume,
+            )
         if history is not None:
             found.to_jsonl(history)
         model = Model(self.preparation, self.target, network)
