@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slalom.cli import main
-from slalom.tabular import Model, fit, read_table
+from slalom.cli import console, main
+from slalom.tabular import Model, fit, fitting, read_table
+from slalom.train import EarlyStopping
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
 
@@ -38,8 +43,33 @@ def run(table, tmp_path_factory) -> Path:
     return out
 
 
+def result_of(out: Path) -> dict:
+    return json.loads((out / "result.json").read_text())
+
+
 def arguments(table: Path, out: Path) -> list[str]:
     return ["train", str(table), "--target", "diagnosis", "--seed", "0", "--out", str(out), "--quiet"]
+
+
+def _small(path: Path, delimiter: str = ",", comma: str = ".", kind: str = "kind") -> Path:
+    """A table that trains in no time."""
+    draw = np.random.default_rng(3)
+    size, colour = draw.normal(size=80), draw.choice(["grün", "red", "blue"], 80)
+    answer = np.where(size + (colour == "red") + draw.normal(size=80) / 2 > 0.3, "yes", "no")
+    rows = [(f"{a:.4f}".replace(".", comma), b, c) for a, b, c in zip(size, colour, answer, strict=True)]
+    lines = [delimiter.join(row) for row in [("size", "colour", kind), *rows]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return _small(tmp_path_factory.mktemp("small") / "small.csv")
+
+
+def small_run(table: Path, out: Path | None = None) -> list[str]:
+    named = [] if out is None else ["--out", str(out)]
+    return ["train", str(table), "--target", "kind", "--epochs", "2", "--quiet", *named]
 
 
 def test_the_folder_holds_what_is_promised(run):
@@ -70,14 +100,6 @@ def test_json_is_one_object_on_standard_output(table, tmp_path, capsys):
     assert captured.err == ""
 
 
-def test_the_same_seed_gives_the_same_weights(table, tmp_path, run):
-    assert main([*arguments(table, tmp_path / "again"), "--epochs", "12"]) == 0
-    again = json.loads((tmp_path / "again" / "result.json").read_text())
-    first = json.loads((run / "result.json").read_text())
-    assert again["weights_sha256"] == first["weights_sha256"]
-    assert again["test"] == first["test"]
-
-
 def test_predict_reproduces_the_stored_predictions(table, run, tmp_path, capsys):
     model = Model.load(run / "model.safetensors")
     assert main(["predict", str(run), str(table), "--out", str(tmp_path / "p.csv")]) == 0
@@ -94,7 +116,7 @@ def test_show(run, capsys):
     text = capsys.readouterr().out
     assert "classification of 'diagnosis'" in text
     assert "mean_radius" in text
-    assert "gradient_boosting" in text
+    assert "gradient boosting" in text
     assert main(["show", str(run / "model.safetensors"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["classes"] == ["benign", "malignant"]
@@ -108,10 +130,29 @@ def test_resume_of_a_finished_run_prints_its_result(table, run, capsys):
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("change", [["--epochs", "13"], ["--epochs", "12", "--seed", "1"]])
-def test_resume_with_other_flags_is_an_error(table, run, capsys, change):
-    assert main([*arguments(table, run), *change, "--resume"]) == 2
-    assert "--resume: --" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--epochs", "13"], "--epochs is not that of the run in .*: got 13; needed 12"),
+        (["--seed", "1"], "--seed is not"),
+        (["--test-fraction", "0.3"], "--test-fraction is not .*: got 0.3; needed 0.2"),
+        (["--drop", "mean_radius,mean_area"], "--drop is not .*: got mean_radius,mean_area; needed none"),
+        (["--groups", "mean_radius"], "--groups is not .*: got mean_radius; needed none"),
+        (["--target", "mean_radius"], "--target is not"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])
+def test_resume_with_other_flags_is_an_error(table, run, tmp_path, capsys, change, said, finished):
+    out = run
+    if not finished:  # as a run that was killed leaves it
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "settings.json").write_bytes((run / "settings.json").read_bytes())
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main([*arguments(table, out), "--epochs", "12", *change, "--resume"]) == 2
+    assert re.search(f"slalom: error: --resume: {said}", capsys.readouterr().err)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_resume_with_other_data_is_an_error(table, run, tmp_path, capsys):
@@ -122,33 +163,111 @@ def test_resume_with_other_data_is_an_error(table, run, tmp_path, capsys):
 
 
 def test_resume_without_a_checkpoint_starts_anew(table, run, tmp_path):
+    """And the same seed gives the same weights and scores."""
     assert main([*arguments(table, tmp_path / "new"), "--epochs", "12", "--resume"]) == 0
-    first, second = (json.loads((p / "result.json").read_text()) for p in (run, tmp_path / "new"))
+    first, second = (result_of(out) for out in (run, tmp_path / "new"))
     assert first["weights_sha256"] == second["weights_sha256"]
+    assert (first["test"], first["baselines"]) == (second["test"], second["baselines"])
 
 
-def test_overwrite_leaves_strange_files_alone(table, tmp_path):
+def test_a_finished_run_that_was_moved_says_where_its_model_is_now(table, run, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    assert main([*arguments(table, moved), "--epochs", "12", "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == str(moved / "model.safetensors")
+
+
+def test_overwrite_leaves_strange_files_alone(small, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    command = [*arguments(table, tmp_path), "--epochs", "1"]
+    command = [*small_run(small, tmp_path), "--epochs", "1"]
     assert main(command) == 2
     assert main([*command, "--overwrite"]) == 0
+    (tmp_path / "checkpoint.previous.safetensors").write_bytes(b"of another run")
     assert main([*command, "--overwrite"]) == 0
     assert (tmp_path / "mine.txt").read_text() == "keep"
+    previous = tmp_path / "checkpoint.previous.safetensors"
+    assert not previous.exists() or previous.read_bytes() != b"of another run"
 
 
-def test_folders_without_a_name_are_numbered(table, tmp_path, monkeypatch):
+def test_a_run_that_cannot_begin_costs_no_earlier_one(small, tmp_path):
+    command = small_run(small, tmp_path / "out")
+    assert main(command) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for mistake in (["--target", "absent"], ["--drop", "absent"], ["--drop", "size,colour"]):
+        assert main([*command, *mistake, "--overwrite"]) == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert main([*small_run(small, tmp_path / "new"), "--target", "absent"]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_folders_without_a_name_are_numbered(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = ["train", str(table), "--target", "diagnosis", "--epochs", "1", "--quiet"]
-    assert main(command) == main(command) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cancer-diagnosis-2.slalom", "cancer-diagnosis.slalom"]
+    command = [*small_run(small), "--json"]
+    for number in ("", "-2", "-3"):
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["model"] == f"small-kind{number}.slalom/model.safetensors"
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")}
+    assert main([*command, "--resume"]) == main([*command, "--overwrite"]) == 0  # both mean the latest
+    assert all(json.loads(line)["model"].startswith("small-kind-3") for line in capsys.readouterr().out.splitlines())
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")}.keys() == times.keys()
+
+
+def test_a_long_and_odd_target_makes_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = "Straße <€>/../ 価格 \t" + "很长" * 90
+    path = _small(tmp_path / "a table.CSV", kind=target)
+    for _ in range(2):
+        assert main([*small_run(path), "--target", target]) == 0
+    names = sorted(p.name for p in tmp_path.iterdir() if p.is_dir())
+    assert len(names) == 2 and all(name.startswith("a_table-Straße_____..__価格") for name in names)
 
 
 def test_python_is_the_twin(table, run):
     model = fit(read_table(table), "diagnosis", seed=0, epochs=12)
-    assert model.weights_sha256 == Model.load(run / "model.safetensors").weights_sha256
-    frame = {"mean_radius": [1.0]}
-    with pytest.raises(Exception, match="no column"):
-        model.predict(frame)
+    assert model.weights_sha256 == result_of(run)["weights_sha256"]
+    assert model.result["test"] == result_of(run)["test"]
+
+
+# --- interruptions -------------------------------------------------------------------------------------------------
+def test_an_interrupted_run_goes_on_to_the_same_weights(table, run, tmp_path, monkeypatch, capsys):
+    class Interrupting(EarlyStopping):
+        def on_epoch_end(self, fit):
+            super().on_epoch_end(fit)
+            if fit.epoch == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    Interrupting.__name__ = "EarlyStopping"  # a checkpoint goes on with callbacks of the same names only
+    out = tmp_path / "out"
+    command = [*arguments(table, out), "--epochs", "12"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "EarlyStopping", Interrupting)
+        assert main([*command, "--json"]) == 130
+    first = json.loads(capsys.readouterr().out)
+    assert first["interrupted"] and first["baselines"] == {}
+    assert Model.load(out / "model.safetensors").weights_sha256 == first["weights_sha256"]
+    assert main(["show", str(out)]) == 0
+    assert "not compared with baselines" in capsys.readouterr().out
+    assert main([*command, "--resume"]) == 0
+    assert result_of(out)["weights_sha256"] == result_of(run)["weights_sha256"]
+    assert result_of(out)["test"] == result_of(run)["test"]
+    rows, wanted = ([json.loads(line) for line in (p / "history.jsonl").read_text().splitlines()] for p in (out, run))
+    assert [row | {"seconds": 0} for row in rows] == [row | {"seconds": 0} for row in wanted]
+
+
+def test_an_interrupt_during_the_baselines_costs_no_model(table, run, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    command = [arg for arg in [*arguments(table, out), "--epochs", "12"] if arg != "--quiet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "run_baselines", interrupted)
+        assert main(command) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert Model.load(out / "model.safetensors").weights_sha256 == result_of(run)["weights_sha256"]
+    assert main([*command, "--resume"]) == 0
+    assert "epoch 1/12" not in capsys.readouterr().err  # it does not train again
+    assert result_of(out)["baselines"] == result_of(run)["baselines"]
 
 
 def test_an_interrupt_leaves_a_usable_model(table, tmp_path):
@@ -164,3 +283,147 @@ def test_an_interrupt_leaves_a_usable_model(table, tmp_path):
     assert "Traceback" not in error
     assert main(["predict", str(out), str(table), "--out", str(tmp_path / "p.csv")]) == 0
     assert json.loads((out / "result.json").read_text())["interrupted"]
+
+
+# --- what it reads and prints --------------------------------------------------------------------------------------
+def _gzipped(folder: Path) -> Path:
+    path = folder / "t.csv.gz"
+    path.write_bytes(gzip.compress(_small(folder / "plain.csv").read_bytes()))
+    return path
+
+
+def _parquet(folder: Path) -> Path:
+    parquet, csv = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow.csv")
+    parquet.write_table(csv.read_csv(_small(folder / "plain.csv")), folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: _small(folder / "t.csv", ";", ","),
+        lambda folder: _small(folder / "t.tsv", "\t"),
+        _gzipped,
+        _parquet,
+    ],
+    ids=["semicolons and decimal commas", "tabs", "gzip", "Parquet"],
+)
+def test_the_same_table_in_another_form(make, small, tmp_path):
+    assert main(small_run(make(tmp_path), tmp_path / "out")) == 0
+    wanted = fit(read_table(small), "kind", epochs=2).weights_sha256
+    assert result_of(tmp_path / "out")["weights_sha256"] == wanted
+
+
+def test_columns_are_named_together_or_one_by_one(tmp_path):
+    path = _small(tmp_path / "t.csv")
+    lines = path.read_text().splitlines()
+    more = [f"{line},{i % 7},{i % 5},{i % 3}" for i, line in enumerate(lines)]
+    path.write_text("\n".join([f'{lines[0]},"a, b",c,d', *more[1:]]) + "\n")
+    command = small_run(path, tmp_path / "out")
+    assert main([*command, "--drop", "a, b", "--drop", "c, d", "--categorical", "colour", "--groups", "size"]) == 0
+    model = Model.load(tmp_path / "out" / "model.safetensors")
+    assert [feature.name for feature in model.preparation.features] == ["colour"]
+    assert result_of(tmp_path / "out")["settings"]["drop"] == ["a, b", "c", "d"]
+
+
+def test_a_model_says_nothing_of_where_it_was_made(small, tmp_path):
+    assert main(small_run(small, tmp_path / "out")) == 0
+    content = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert str(tmp_path).encode() not in content and str(small).encode() not in content
+
+
+RESULT = {
+    "task": "regression",
+    "rows": {"test": 1200},
+    "test": {"rmse": 537.97, "mae": 295.4, "r2": 0.98},
+    "baselines": {
+        "constant": {"rmse": 4002.4, "mae": 3032.3},
+        "gradient_boosting": {"rmse": 528.42, "mae": 279.7, "r2": -1e-5},
+    },
+    "leads": {
+        "constant": {"mean": 9e6, "standard_error": 1e5},
+        "gradient_boosting": {"mean": -9e3, "standard_error": 8e3},
+    },
+}
+
+
+def test_the_score_table_is_aligned():
+    assert console.score_table(RESULT) == [
+        "1,200 test rows       rmse      mae       r2",
+        "slalom               538.0    295.4   0.9800",
+        "constant           4,002.4  3,032.3        –",
+        "gradient boosting    528.4    279.7  -0.0000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "The gradient boosting baseline wins: rmse 528.4, ahead of the network with 538.0. "
+             "With 1,200 test rows, that may be chance."),
+        ({"test": {"rmse": 5.2}, "leads": {"gradient_boosting": {"mean": 3.0, "standard_error": 0.5}}},
+         "The network wins: rmse 5.2, ahead of the gradient boosting baseline with 528.4."),
+        ({"test": {"rmse": 528.42}}, "A tie: the network and the gradient boosting baseline both have rmse 528.4."),
+        ({"baselines": {}}, "rmse 537.97; not compared with baselines"),
+        ({"task": "classification", "test": {"accuracy": 0.5}, "baselines": {"constant": {"accuracy": 0.75}},
+          "leads": {"constant": {"mean": -0.25, "standard_error": 0.1}}},
+         "The constant baseline wins: accuracy 0.7500, ahead of the network with 0.5000."),
+    ],
+)  # fmt: skip
+def test_the_verdict(change, words):
+    assert console.verdict(RESULT | change) == words
+
+
+def test_lines_are_folded_in_a_terminal_only(monkeypatch, capsys):
+    line = f"{'numeric':<12} " + ", ".join(f"column{i}" for i in range(12))
+    console.teller(quiet=False)(line)
+    assert capsys.readouterr().err == line + "\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2)
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((60, 24)))
+    console.teller(quiet=False)(line)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1 and all(len(part) <= 60 for part in lines)
+    assert all(part.startswith(" " * 13) for part in lines[1:])
+    assert " ".join(" ".join(lines).split()) == " ".join(line.split())
+
+
+@pytest.fixture(scope="module")
+def small_model(small, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "out"
+    assert main(small_run(small, out)) == 0
+    return out
+
+
+def test_predictions_on_standard_output_are_those_of_a_file(small, small_model, tmp_path, capsys):
+    assert main(["predict", str(small_model), str(small), "--out", str(tmp_path / "p.csv")]) == 0
+    assert "80 predictions written to" in capsys.readouterr().err
+    assert main(["predict", str(small_model), str(small)]) == 0
+    assert capsys.readouterr() == ((tmp_path / "p.csv").read_text(), "")
+
+
+def test_predictions_of_numbers(small, tmp_path, capsys):
+    assert main([*small_run(small, tmp_path / "out"), "--target", "size"]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "out"), str(small)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    model = Model.load(tmp_path / "out" / "model.safetensors")
+    assert lines[0] == "size"
+    assert [float(line) for line in lines[1:]] == model.predict(read_table(small)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "out", "error"),
+    [
+        ("| head -1", 0, "kind,probability of no,probability of yes\n", ""),
+        (">&-", 0, "", ""),
+        ("2>&- | tail -1", 0, None, ""),
+        ("> /dev/full", 2, "", "slalom: error: output: No space left on device\n"),
+    ],
+)
+def test_where_the_output_goes(redirect, code, out, error, small, small_model):
+    command = f'set -o pipefail; "{sys.executable}" -m slalom.cli predict "{small_model}" "{small}" {redirect}'
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (code, error)
+    assert out is None or done.stdout == out

@@ -6,6 +6,9 @@ import contextlib
 import errno
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,9 +151,59 @@ def test_a_damaged_model(trained, tmp_path, capsys, damage, pattern):
         one_line(capsys, pattern)
 
 
-def test_no_such_model(tmp_path, capsys):
-    assert main(["show", str(tmp_path / "absent.safetensors")]) == 2
+@pytest.mark.parametrize("command", [["show"], ["predict"]], ids="".join)
+def test_no_such_model(command, trained, tmp_path, capsys):
+    more = [str(trained / "table.csv")] if command == ["predict"] else []
+    assert main([*command, str(tmp_path / "absent.safetensors"), *more]) == 2
     one_line(capsys, "absent")
+    assert main([*command, str(tmp_path), *more]) == 2  # a folder without one
+    one_line(capsys, r"model\.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("", "the file is empty"),
+        ("size,colour\n", "no rows"),
+        ("size,colour\n0.5,red\ninf,red\n", "column 'size', row 2: got inf; needed a number"),
+        ("size,colour\n1e308,red\n", "row 1: got 1e308|row 1: got 1e\\+308"),
+        ("size,colour\nlarge,red\n", "column 'size', row 1: got 'large'; needed a number"),
+        ("sise,colour\n1,red\n", "no column 'size'.*Hint: rename 'sise'"),
+    ],
+    ids=["empty", "header only", "inf", "1e308", "a word", "a missing column"],
+)
+def test_a_table_that_cannot_be_predicted(text, pattern, trained, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(text)
+    out = tmp_path / "p.csv"
+    assert main(["predict", str(trained / "run"), str(tmp_path / "t.csv"), "--out", str(out)]) == 2
+    one_line(capsys, pattern)
+    assert not out.exists()
+
+
+def test_predictions_overwrite_neither_table_nor_model(trained, tmp_path, capsys):
+    table, model = trained / "table.csv", trained / "run" / "model.safetensors"
+    (tmp_path / "link.csv").symlink_to(table)
+    before = table.read_bytes(), model.read_bytes()
+    for out in (table, tmp_path / "link.csv", model):
+        assert main(["predict", str(trained / "run"), str(table), "--out", str(out)]) == 2
+        one_line(capsys, "needed another file")
+    assert (table.read_bytes(), model.read_bytes()) == before
+
+
+def test_predictions_go_into_a_pipe_and_do_not_replace_it(trained, capsys):
+    reading, writing = os.pipe()
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        command = ["predict", str(trained / "run"), str(trained / "table.csv"), "--out", f"/dev/fd/{writing}"]
+        assert main(command) == 0
+        os.close(writing)
+        assert pipe.read().count("\n") == 61
+
+
+@pytest.mark.parametrize("out", ["absent/p.csv", "."])
+def test_predictions_that_cannot_be_written(out, trained, tmp_path, capsys):
+    command = ["predict", str(trained / "run"), str(trained / "table.csv"), "--out", str(tmp_path / out)]
+    assert main(command) == 2
+    one_line(capsys, "cannot be written|got a folder")
 
 
 def test_a_named_folder_that_exists(trained, capsys):
@@ -184,23 +237,82 @@ def test_a_full_disk(trained, tmp_path, capsys, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    arguments = [
-        "train",
-        str(trained / "table.csv"),
-        "--target",
-        "kind",
-        "--out",
-        str(tmp_path / "out"),
-        "--epochs",
-        "1",
-    ]
-    assert main([*arguments, "--quiet"]) == 2
+    command = ["train", str(trained / "table.csv"), "--target", "kind", "--out", str(tmp_path / "out"), "--epochs", "1"]
+    assert main([*command, "--quiet"]) == 2
     one_line(capsys, "no space left")
     with contextlib.suppress(FileNotFoundError):
         assert not [p for p in (tmp_path / "out").iterdir() if ".tmp" in p.name]
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["train", "x.csv"], ["fly"], ["train", "x", "--epochs", "0"]])
-def test_usage(arguments, capsys):
+def test_out_is_a_file(trained, capsys):
+    table = str(trained / "table.csv")
+    for more in ([], ["--resume"], ["--overwrite"]):
+        assert main(["train", table, "--target", "kind", "--out", table, "--quiet", *more]) == 2
+        one_line(capsys, "got a file; needed a folder")
+
+
+def test_resume_and_overwrite_contradict(trained, capsys):
+    command = ["train", str(trained / "table.csv"), "--target", "kind", "--out", str(trained / "run")]
+    assert main([*command, "--resume", "--overwrite"]) == 2
+    one_line(capsys, "--resume and --overwrite: got both; needed one")
+
+
+@pytest.mark.parametrize("name", ["settings.json", "result.json"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"], ids=["empty", "cut", "a list", "not UTF-8"])
+def test_resume_of_a_damaged_run(name, text, trained, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(trained / "run", out)
+    (out / name).write_bytes(text.encode("latin-1"))
+    command = ["train", str(trained / "table.csv"), "--target", "kind", "--out", str(out), "--epochs", "2", "--quiet"]
+    assert main([*command, "--resume"]) == 2
+    one_line(capsys, re.escape(name))
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [("pyarrow", "train"), ("pyarrow", "predict"), ("sklearn", "train")],
+)
+def test_a_missing_extra_is_named(module, command, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)  # importing it fails as if it were not installed
+    table = str(trained / "table.csv")
+    train = ["train", table, "--target", "kind", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(train if command == "train" else ["predict", str(trained / "run"), table]) == 2
+    one_line(capsys, rf"needs {module}.*pip install 'slalom\[cli\]'|{module}.*slalom\[cli\]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_show_needs_no_extra(trained):
+    """And ``import slalom.cli`` loads none."""
+    program = (
+        "import sys\n"
+        "for name in ('pyarrow', 'sklearn', 'rich', 'narwhals', 'pandas'): sys.modules[name] = None\n"
+        "from slalom.cli import main\n"
+        "sys.exit(main(['show', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(trained / "run")], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["train"], "FILE"),
+        (["train", "x.csv"], "--target"),
+        (["train", "x.csv", "--target", "y", "--epochs", "0"], "--epochs: got '0'; needed a whole number"),
+        (["train", "x.csv", "--target", "y", "--epochs", "many"], "--epochs: got 'many'; needed a whole number"),
+        (["train", "x.csv", "--target", "y", "--seed", "-1"], "--seed: got '-1'; needed a whole number from 0"),
+        (["train", "x.csv", "--target", "y", "--test-fraction", "nan"], "--test-fraction: got 'nan'; needed a number"),
+        (["train", "x.csv", "--target", "y", "--task", "guess"], "--task"),
+    ],
+)
+def test_usage(arguments, said, capsys):
     assert main(arguments) == 2
-    assert "usage: slalom" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "usage: slalom" in error and said in error
+
+
+def test_help(capsys):
+    assert main(["train", "--help"]) == 0
+    assert "--test-fraction" in capsys.readouterr().out

@@ -165,14 +165,47 @@ def test_a_copy_is_not_the_original() -> None:
     assert w.is_leaf
 
 
-def test_a_constant_written_over_a_tracked_value_ends_its_history() -> None:
+def test_a_constant_written_over_a_tracked_value_stops_its_gradient() -> None:
     x = leaf(1.0, 2.0)
-    y = x * 2
+    y = x * 3
     y.zero_()
-    assert not y.requires_grad
+    assert y.requires_grad
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0.0, 0.0]
+    y = x * 2
+    y.fill_(5.0)
     y += x
     y.sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [1.0, 1.0]
+    assert y.tolist() == [6.0, 7.0] and x.grad.tolist() == [1.0, 1.0]
+
+
+def test_operations_that_read_what_they_overwrite() -> None:
+    x, w = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    y = x * 2
+    y *= w
+    y *= y
+    y /= w
+    y **= 3
+    y.log_()
+    y.sum().backward()  # log((4x²w²/w)³) = 3 log 4 + 6 log x + 3 log w
+    assert x.grad is not None and w.grad is not None
+    assert x.grad.tolist() == pytest.approx([6.0, 3.0]) and w.grad.tolist() == pytest.approx([1.0, 0.75])
+    constant = tensor([5.0, 6.0])
+    constant *= w
+    constant.sum().backward()
+    assert w.grad.tolist() == pytest.approx([6.0, 6.75])
+
+
+def test_writes_after_a_tracked_write_are_what_is_read() -> None:
+    """A value written while recording, then changed behind its history: the rules read the latest."""
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    y += 1
+    with slalom.no_grad():
+        y *= 10
+    y.detach().fill_(7.0)
+    (y * y).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [2 * 2 * 7.0] * 2
 
 
 def test_writes_under_no_grad_leave_the_history() -> None:

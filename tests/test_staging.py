@@ -16,6 +16,7 @@ import slalom
 from slalom import Tensor, nn, tensor
 from slalom.core.graph import Graph
 from slalom.core.trace import steering
+from slalom.errors import GradError
 
 
 # --- a whole step -------------------------------------------------------------------------------------------------
@@ -359,6 +360,48 @@ def test_writes_under_no_grad_of_tracked_values_carry_none() -> None:
 
     step(tensor([1.0]))
     assert w.grad is not None and w.grad.tolist() == pytest.approx([0.2])
+
+
+def test_writes_behind_a_history_leave_it() -> None:
+    """As in eager mode: under no_grad, or through detach(), the value changes and what it was made from does not."""
+
+    def f(w: Tensor, x: Tensor) -> Tensor:
+        y = x * w
+        with slalom.no_grad():
+            y += 100
+        y.detach()[0] = 7.0
+        (y * y).sum().backward()
+        assert w.grad is not None
+        return w.grad
+
+    x, eager, state = tensor([1.0, 2.0]), leaf(2.0, 3.0), leaf(2.0, 3.0)
+    expected = f(eager, x).tolist()
+    assert expected == [2 * 7.0 * 1, 2 * 106.0 * 2]
+    assert slalom.compile(lambda x: f(state, x))(x).tolist() == expected
+
+
+def test_values_saved_for_backward_are_those_of_their_time() -> None:
+    """What eager mode must refuse, since the value is gone, a record still has."""
+    w, buffer = leaf(2.0), tensor([3.0])
+
+    def step(x: Tensor) -> Tensor:
+        hidden = x * w
+        loss = (hidden * hidden * buffer).sum()
+        with slalom.no_grad():
+            hidden += 100
+            buffer.zero_()
+            w.sub_(1)
+        loss.backward()
+        return loss
+
+    with pytest.raises(GradError, match="overwritten"):
+        step(tensor([5.0]))
+    with slalom.no_grad():
+        w.fill_(2.0)
+        buffer.fill_(3.0)
+    slalom.compile(step)(tensor([5.0]))
+    assert w.grad is not None and w.grad.tolist() == [2 * 25.0 * 2.0 * 3.0]
+    assert (w.tolist(), buffer.tolist()) == ([1.0], [0.0])
 
 
 def test_exceptions_while_tracing_leave_everything_as_it_was() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from slalom.core import tree
-from slalom.core.node import MODE, Mode, Node, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from slalom.core.node import MODE, Mode, Node, Rewritten, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor, apply, as_tensor, method
@@ -211,7 +211,7 @@ def retain_grad(self: Tensor) -> None:
     """Keep ``.grad`` of this tensor too at backward, though it is not a leaf."""
     if not self.requires_grad:
         raise GradError("retain_grad() of a tensor that does not require gradients")
-    node = _node(self)
+    node = _identity(self)
     if node.owner is None:
         node.owner = weakref.ref(self)
 
@@ -225,7 +225,13 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
 
 def _node(t: Tensor) -> Node:
     trace = MODE.get().trace
-    return trace.lift(t) if trace is not None else t._node or t._leaf()
+    return trace.lift(t) if trace is not None else t._latest()
+
+
+def _identity(t: Tensor) -> Node:
+    """What gradients with respect to ``t`` are with respect to."""
+    node = _node(t)
+    return node.identity() if isinstance(node, Rewritten) else node
 
 
 def _seed(out: Tensor, gradient: Tensor | None) -> Tensor:
@@ -273,7 +279,7 @@ def grad_of(
         if not t.requires_grad:
             raise GradError(f"grad: a tensor of shape {t.shape} that does not require gradients")
     seeds = _seeds(outs, cts)
-    wanted = [_node(t) for t in ins]
+    wanted = [_identity(t) for t in ins]
     retain = create_graph if retain_graph is None else retain_graph
     found = _reverse(seeds, set(wanted), create_graph=create_graph, retain=retain)
     for t, node in zip(ins, wanted, strict=True):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 import numpy as np
 
 from slalom.core.dtype import DType
+from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
 from slalom.core.shape import Shape, size
 from slalom.errors import GradError, StagingError
@@ -183,9 +184,24 @@ class Node:
     ``live``: gradients flow through it. ``owner``: the handle that receives ``.grad`` (leaves, retain_grad).
     """
 
-    __slots__ = ("__weakref__", "freed", "inputs", "live", "owner", "params", "prim", "site", "storage", "time")
+    __slots__ = (
+        "__weakref__",
+        "freed",
+        "inputs",
+        "live",
+        "moved",
+        "owner",
+        "params",
+        "prim",
+        "site",
+        "storage",
+        "time",
+    )
 
     leaf: ClassVar[bool] = False
+    time: float
+    moved: int
+    """When an in-place operation gave this value to a tensor on another storage; else unset."""
 
     def __init__(
         self,
@@ -226,6 +242,43 @@ class Leaf(Node):
     __slots__ = ()
 
     leaf = True
+
+
+class Rewritten(Node):
+    """What a tensor is after a write that left its history alone (under no_grad, or through detach()).
+
+    On the tape it is an alias of what the tensor was, its only input. Its value is another one: while staging, that of
+    the node ``value``.
+    """
+
+    __slots__ = ("value",)
+
+    value: Node
+
+    def identity(self) -> Node:
+        """What the tensor was before any such write."""
+        node: Node = self
+        while isinstance(node, Rewritten):
+            node = node.inputs[0]
+        return node
+
+
+def keep_value(old: Node, new: Node) -> None:
+    """Let the rules on the way from ``old`` to ``new`` read the value of ``old`` after its buffer is written."""
+    kept: Rewritten | None = None
+    seen: set[Node] = set()
+    stack = [new]
+    while stack:
+        node = stack.pop()
+        if node in seen or node.time <= old.time:
+            continue
+        seen.add(node)
+        stack.extend(node.inputs)
+        if old in node.inputs and node.prim is not None and node.prim.kind.reads_values:
+            if kept is None:
+                kept = Rewritten(ALIAS, (old,), {}, Storage(old.storage.array.copy()), old.live)
+                kept.time = old.time + 0.5
+            node.inputs = tuple([kept if source is old else source for source in node.inputs])
 
 
 class Mode(NamedTuple):

@@ -47,6 +47,9 @@ silence: Final = _Silence()
 class Kind(ABC):
     """How a primitive is differentiated."""
 
+    reads_values: bool = True
+    """Whether its rules read values of inputs or output, not only shapes."""
+
     @abstractmethod
     def vjp(self, prim: Primitive, i: int, ct: Tensor, out: Tensor, inputs: Sequence[Tensor], params: Params) -> Tensor:
         """The cotangent of input ``i``; it may still have the shape of the output (the walk sums it to shape)."""
@@ -67,6 +70,7 @@ class Elementwise(Kind):
 
     def __init__(self, *partials: Partial) -> None:
         self.partials: Final = partials
+        self.reads_values = any(map(callable, partials))
 
     def _times(self, i: int, t: Tensor, out: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         partial = self.partials[i]
@@ -114,6 +118,8 @@ class Linear(Kind):
     Only the first input is a linear argument (the others are indices); ``variadic`` says that all are, and then the
     transpose is called as ``transpose(i, ct, *inputs, **params)``.
     """
+
+    reads_values = False
 
     def __init__(self, transpose: Callable[..., Tensor], *, variadic: bool = False) -> None:
         self.transpose: Final = transpose

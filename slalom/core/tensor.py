@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from slalom.core.dtype import DType, as_dtype, get_default_dtype, promote, promote_number
-from slalom.core.node import MODE, Abstract, Leaf, Node, Overwritten, Storage, no_grad, user_line
+from slalom.core.node import (
+    MODE,
+    Abstract,
+    Leaf,
+    Node,
+    Overwritten,
+    Rewritten,
+    Storage,
+    clock,
+    keep_value,
+    no_grad,
+    user_line,
+)
 from slalom.core.ops import TABLE, pointwise, structural
 from slalom.core.primitive import Array, Primitive, is_array, silence
 from slalom.core.shape import Shape
@@ -48,7 +60,8 @@ def apply(prim: Primitive, *inputs: Tensor, **params: Any) -> Tensor:
         for i, t in enumerate(inputs):
             if t._live and prim.kind.differentiable(i):
                 out._live = True
-                out._node = Node(prim, tuple([t._node or t._leaf() for t in inputs]), params, storage, True)
+                nodes = [n if (n := t._node) is not None and n.storage is t._storage else t._latest() for t in inputs]
+                out._node = Node(prim, tuple(nodes), params, storage, True)
                 break
     return out
 
@@ -145,6 +158,19 @@ class Tensor(Methods):
         if self._live:
             node.owner = weakref.ref(self)
         self._node = node
+        return node
+
+    def _latest(self) -> Node:
+        """The node that stands for the present value, made where there is none yet.
+
+        A tensor that was written while recording has a node on another storage, which keeps the value for backward; a
+        later write that did not move the history (under no_grad, or through detach()) is in the tensor's own only.
+        """
+        node = self._node
+        if node is None:
+            return self._leaf()
+        if node.storage is not self._storage and self._storage.written > node.moved:
+            node = self._node = Rewritten(structural.ALIAS, (node,), {}, self._storage, node.live)
         return node
 
     def _apply(self, prim: Primitive, *others: Tensor, **params: Any) -> Tensor:
@@ -277,8 +303,11 @@ class Tensor(Methods):
                 raise DTypeError("in-place operation", got=f"a {value.dtype.name} result", needed=self.dtype.name)
             value = apply(structural.CAST, value, dtype=self.dtype)
         mode = MODE.get()
-        if mode.grad and self.requires_grad and self.is_leaf:
-            raise GradError("in-place operation on a leaf that requires gradients", hint="use `with no_grad():`")
+        if mode.grad and self.requires_grad:
+            if self.is_leaf:
+                raise GradError("in-place operation on a leaf that requires gradients", hint="use `with no_grad():`")
+            if not value.requires_grad:  # what was there still gets a gradient, of 0
+                value = apply(pointwise.WHERE, Tensor._of(np.array(False)), self, value)
         if mode.trace is not None:
             mode.trace.write(self, value)
             return self
@@ -287,12 +316,17 @@ class Tensor(Methods):
             array.refuse("writing a tensor")
         if isinstance(self._storage.array, Abstract):
             self._storage.array.refuse("writing into a tensor")
+        old, new = self._node, value._node if mode.grad and value._live else None
+        if value is self or new is None:  # a write under no_grad leaves the history as it is
+            self._storage.write(array)
+            return self
+        if old is not None and old.storage is self._storage:
+            keep_value(old, new)
         self._storage.write(array)
-        if mode.grad and (value._live or self._live):  # a write under no_grad leaves the history as it is
-            old, new = self._node, value._node if value._live else None
-            if new is not None and old is not None and old.owner is not None and not old.leaf:
-                new.owner, old.owner = old.owner, None  # retain_grad() means the latest value
-            self._node, self._live = new, new is not None
+        if old is not None and old.owner is not None and not old.leaf:
+            new.owner, old.owner = old.owner, None  # retain_grad() means the latest value
+        new.moved = next(clock)
+        self._node, self._live = new, True
         return self
 
     def assign(self, value: Any) -> Tensor:

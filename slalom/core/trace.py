@@ -21,7 +21,7 @@ import numpy as np
 
 from slalom.core.dtype import float64
 from slalom.core.graph import Equation, Graph, Input, Output, Type
-from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, user_line
+from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, user_line
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
 from slalom.core.tensor import Tensor, check_operands
@@ -99,7 +99,7 @@ class Trace:
         self._met: dict[int, Tensor] = {}  # concrete tensors by id, which this keeps alive and unique
         self._made: set[int] = set()  # ids of tensors whose gradients end with the trace: detach() made them in here, …
         self._flags: dict[int, tuple[Tensor, bool]] = {}  # requires_grad as it was, where it was changed in here
-        self._leaves: dict[tuple[int, Node], Leaf] = {}
+        self._leaves: dict[int, Node] = {}  # by id of a concrete tensor that requires gradients
         self._histories: dict[int, Node] = {}  # by id of a concrete tensor: the live value that was written through it
         self._aliases: dict[int, Callable[[Tensor], bool]] = {}
 
@@ -120,6 +120,11 @@ class Trace:
         site = user_line()
         node = kind(prim, nodes, params, Storage(Abstract(of.shape, of.dtype, self, site)), live, site)
         self._nodes.append(node)
+        return node
+
+    def _rewritten(self, was: Node, value: Node) -> Node:
+        node: Rewritten = self._emit(Rewritten, ALIAS, (was,), {}, Type(value.shape, value.dtype), was.live)
+        node.value = value
         return node
 
     def _alias(self, node: Node, live: bool) -> Node:
@@ -190,14 +195,15 @@ class Trace:
             assert node is not None
             latest = self._written.get(id(t._storage))
             if latest is not None and _plain(node) is not _plain(latest[1]):
-                node = t._node = self._rebased(latest[1], t) if t._live else self._without_history(latest[1])
+                node = self._rewritten(node, latest[1]) if t._live else self._without_history(latest[1])
+                t._node = node
             return node
         now: Node = self._state(t).now
         history = self._histories.get(id(t))
         if history is not None:
-            if history is not now:
-                raise self._behind(t)
-            return now
+            if _plain(history) is not _plain(now):
+                history = self._histories[id(t)] = self._rewritten(history, now)
+            return history
         if not (t._live and MODE.get().grad):
             return self._without_history(now)
         if not t.is_leaf:
@@ -205,10 +211,12 @@ class Trace:
                 f"staging, at {user_line()}: a tensor of shape {t.shape} that was computed from parameters outside",
                 hint="compute it inside the compiled function, or detach() it",
             )
-        key = (id(t), now)
-        if key not in self._leaves:
-            self._leaves[key] = self._leaf(now, weakref.ref(t))
-        return self._leaves[key]
+        leaf = self._leaves.get(id(t))
+        if leaf is None:
+            leaf = self._leaves[id(t)] = self._leaf(now, weakref.ref(t))
+        elif _plain(leaf) is not _plain(now):
+            leaf = self._leaves[id(t)] = self._rewritten(leaf, now)
+        return leaf
 
     def _state(self, t: Tensor) -> _Slot:
         storage = t._storage
@@ -243,7 +251,8 @@ class Trace:
 
     def is_leaf(self, t: Tensor) -> bool:
         t = self._meant(t)
-        return not self.requires_grad(t) or (id(t) not in self._histories and (t._node is None or t._node.leaf))
+        node = t._node.identity() if isinstance(t._node, Rewritten) else t._node
+        return not self.requires_grad(t) or (id(t) not in self._histories and (node is None or node.leaf))
 
     def fresh(self, t: Tensor) -> Tensor:
         """``t`` under a new identity through which gradients flow."""
@@ -260,6 +269,7 @@ class Trace:
             t._node = self._leaf(value, weakref.ref(t)) if live else self._without_history(value)
         else:
             self._flags.setdefault(id(t), (t, t._live))
+            self._leaves.pop(id(t), None)
             t._node = None
         t._live = live
 
@@ -285,7 +295,8 @@ class Trace:
                 slot.now = node
             old = t._node
             if not recording:  # a write under no_grad leaves the history as it is
-                t._node = self._rebased(node, t) if t._live else self._without_history(node)
+                assert old is not None
+                t._node = self._rewritten(old, node) if t._live else self._without_history(node)
             else:
                 if node.live and old is not None and old.owner is not None and not old.leaf:
                     node.owner, old.owner = old.owner, None  # retain_grad() means the latest value
@@ -299,20 +310,6 @@ class Trace:
             self._histories[id(t)] = node
         elif recording:
             self._histories.pop(id(t), None)
-
-    def _rebased(self, value: Node, t: Tensor) -> Node:
-        """The identity of a leaf under a new value."""
-        assert t._node is not None
-        if not t._node.leaf:
-            raise self._behind(t)
-        return self._leaf(value, t._node.owner)
-
-    def _behind(self, t: Tensor) -> StagingError:
-        return StagingError(
-            f"staging, at {user_line()}: a tensor of shape {t.shape} with a history was written under no_grad, or "
-            "through detach() or data",
-            hint="write outside no_grad, or use an out-of-place operation",
-        )
 
     # --- gradients ----------------------------------------------------------------------------------------------
     def _grad_slot(self, t: Tensor) -> _Slot:
@@ -409,7 +406,7 @@ class Trace:
             node = stack.pop()
             if node not in needed:
                 needed.add(node)
-                stack.extend(node.inputs)
+                stack.extend(_operands(node))
         numbers: dict[Node, int] = {}
         types: list[Type] = []
 
@@ -428,7 +425,7 @@ class Trace:
         for node in self._nodes:
             if node in needed:
                 assert node.prim is not None
-                sources = tuple(numbers[n] for n in node.inputs)
+                sources = tuple(numbers[n] for n in _operands(node))
                 equations.append(Equation(number(node), node.prim, sources, node.params, node.site))
         outputs = []
         for node, kind, target, name in outs:
@@ -453,10 +450,15 @@ def _handle(node: Node) -> Tensor:
     return Tensor._handle(Storage(node.storage.array), node, node.live)
 
 
+def _operands(node: Node) -> tuple[Node, ...]:
+    """The nodes whose values this one is computed from."""
+    return (node.value,) if isinstance(node, Rewritten) else node.inputs
+
+
 def _plain(node: Node) -> Node:
     """The node behind aliases."""
     while node.prim is ALIAS:
-        node = node.inputs[0]
+        (node,) = _operands(node)
     return node
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, final
 
@@ -45,15 +45,21 @@ class Recipe:
     patience: int
     lr: float = 2e-3
     weight_decay: float = 1e-2
+    dropout: float = 0.1
+    bend: float = 0.3
+    """How sharply the network can bend in one number at first: the spread of the embeddings' frequencies."""
     warmup: float = 0.05
 
     @classmethod
     def for_rows(cls, rows: int, epochs: int | None) -> Recipe:
-        """Small tables get small batches and many epochs, large ones the reverse."""
+        """Small tables get small batches, many epochs and a smoother network, large ones the reverse."""
         limits = ((1_000, 32, 150), (8_000, 128, 100), (30_000, 256, 60), (100_000, 512, 40))
         batch, usual = next(((b, e) for limit, b, e in limits if rows <= limit), (1024, 30))
         chosen = usual if epochs is None else epochs
-        return cls(epochs=chosen, batch_size=batch, patience=max(8, chosen // 4))
+        recipe = cls(epochs=chosen, batch_size=batch, patience=max(8, chosen // 4))
+        if rows > 1_000:
+            return recipe
+        return replace(recipe, lr=1e-3, weight_decay=0.1, dropout=0.2, bend=0.1)
 
 
 def fit(
@@ -150,14 +156,15 @@ def make_plan(
     goal = fit_target(table, schema, split.train)
     leaks = tuple(find_leaks(table, schema, goal, split.train))
     preparation = Preparation.fit(table, schema, split.train)
+    recipe = Recipe.for_rows(len(split.train), epochs)
     continuous = int(preparation.is_continuous.sum())
     sizes = NetworkSizes(
         continuous=continuous,
         other=len(preparation.labels) - continuous,
         cardinalities=preparation.cardinalities,
         outputs=len(goal.classes) if isinstance(goal, ClassTarget) else 1,
+        dropout=recipe.dropout,
     )
-    recipe = Recipe.for_rows(len(split.train), epochs)
     return Plan(table, schema, split, goal, preparation, sizes, recipe, seed, leaks)
 
 
@@ -201,7 +208,7 @@ class Plan:
         held = random.default_generator.get_state()
         try:
             random.manual_seed(self.seed)
-            network = TabularNetwork(self.sizes)
+            network = TabularNetwork(self.sizes, self.recipe.bend)
         finally:
             random.default_generator.set_state(held)
         recipe, rows = self.recipe, self.split.train

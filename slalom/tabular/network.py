@@ -66,9 +66,9 @@ class PeriodicEmbedding(nn.Module):
     Shapes: x (B, F) → (B, F·(1 + periodic)).
     """
 
-    def __init__(self, features: int, frequencies: int, periodic: int) -> None:
+    def __init__(self, features: int, frequencies: int, periodic: int, bend: float) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(randn(features, frequencies) * 0.3)
+        self.frequency = nn.Parameter(randn(features, frequencies) * bend)
         self.phase = nn.Parameter((rand(features, frequencies) * 2 - 1) * math.pi)
         bound = 1 / math.sqrt(frequencies)
         self.weight = nn.Parameter((rand(features, frequencies, periodic) * 2 - 1) * bound)
@@ -86,13 +86,16 @@ class PeriodicEmbedding(nn.Module):
 
 
 class TabularNetwork(nn.Module):
-    """Shapes: numbers (B, continuous + other), categories (B, K) int64 → (B, outputs)."""
+    """The network of a table; ``bend`` is the spread of its embeddings' frequencies at first.
 
-    def __init__(self, sizes: NetworkSizes) -> None:
+    Shapes: numbers (B, continuous + other), categories (B, K) int64 → (B, outputs).
+    """
+
+    def __init__(self, sizes: NetworkSizes, bend: float = 0.3) -> None:
         super().__init__()
         self.sizes = sizes
         self.periodic = (
-            PeriodicEmbedding(sizes.continuous, sizes.frequencies, sizes.periodic) if sizes.continuous else None
+            PeriodicEmbedding(sizes.continuous, sizes.frequencies, sizes.periodic, bend) if sizes.continuous else None
         )
         for i, levels in enumerate(sizes.cardinalities):
             self.add_module(f"embedding{i}", nn.Embedding(levels, sizes.embedding))
