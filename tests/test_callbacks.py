@@ -246,7 +246,7 @@ def test_history_as_dataframe(monkeypatch):
     frame = history.to_dataframe()
     assert list(frame.columns) == ["epoch", "loss", "val_loss"] and frame["loss"].tolist() == [0.5, 0.25]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="needed pandas. Hint: pip install pandas"):
+    with pytest.raises(ImportError, match=r"needed pandas. Hint: pip install pandas"):
         history.to_dataframe()
 
 

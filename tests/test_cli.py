@@ -285,6 +285,24 @@ def test_an_interrupt_leaves_a_usable_model(table, tmp_path):
     assert json.loads((out / "result.json").read_text())["interrupted"]
 
 
+@pytest.mark.filterwarnings("always")
+def test_a_damaged_checkpoint_gives_way_to_its_predecessor(small, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = small_run(small, out)
+    assert main(command) == 0
+    weights = result_of(out)["weights_sha256"]
+    (out / "result.json").unlink()  # as if it had been killed before
+    content = bytearray((out / "checkpoint.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / "checkpoint.safetensors").write_bytes(content)
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 0
+    assert re.fullmatch(
+        "slalom: warning: checkpoint .* is damaged or missing; going on from .*\n", capsys.readouterr().err
+    )
+    assert result_of(out)["weights_sha256"] == weights
+
+
 # --- what it reads and prints --------------------------------------------------------------------------------------
 def _gzipped(folder: Path) -> Path:
     path = folder / "t.csv.gz"

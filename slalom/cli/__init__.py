@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from slalom.cli.arguments import parse
@@ -22,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse: --help, or a message already printed
         return int(stop.code or 0)
     try:
-        code = int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -42,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("slalom: this is a defect of Slalom, not your mistake; please report it", file=sys.stderr)
         return 1
+
+
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """One line, as for an error; Python's own way quotes our code."""
+    print(f"slalom: warning: {message}", file=sys.stderr)
 
 
 def _mend_streams() -> None:
