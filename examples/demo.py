@@ -6,6 +6,7 @@ Writes scikit-learn's breast-cancer table as a CSV file and hands it to the ``sl
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import subprocess
 import sys
@@ -32,12 +33,13 @@ def main() -> int:
     table = OUT / "breast_cancer.csv"
     write_table(table)
     model = OUT / "breast_cancer.slalom"
-    arguments = ["train", str(table), "--target", "diagnosis", "--seed", "0", "--out", str(model), "--overwrite"]
-    print("$", shlex.join(["slalom", *arguments]), flush=True)
-    # The installed command stands beside the interpreter that runs this file.
-    code = subprocess.run([str(Path(sys.executable).with_name("slalom")), *arguments], check=False).returncode
+    # The installed command stands beside the interpreter that runs this file, which need not be on the PATH.
+    slalom = os.path.relpath(Path(sys.executable).with_name("slalom"))
+    command = [slalom, "train", str(table), "--target", "diagnosis", "--seed", "0", "--out", str(model), "--overwrite"]
+    print("$", shlex.join(command), flush=True)
+    code = subprocess.run(command, check=False).returncode
     if code == 0:
-        print(f"\nNext: slalom show {model / 'model.safetensors'}")
+        print(f"\nNext: {shlex.join([slalom, 'show', str(model)])}")
     return code
 
 

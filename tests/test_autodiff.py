@@ -292,6 +292,25 @@ def test_mistakes(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["reverse", "forward"])
+def test_masks_choose_and_never_multiply(mode: str) -> None:
+    """Trap: 0 · ∞ is NaN; what is not chosen gets 0, whatever arrives."""
+    inf = float("inf")
+    choices: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x.relu(),
+        lambda x: slalom.where(x > 0, x, 0.0),
+        lambda x: x.maximum(tensor([0.0, 0.0])),
+        lambda x: x.clamp(min=0.0),
+        lambda x: x.masked_fill(x < 0, 0.0),
+    ]
+    for choose in choices:
+        if mode == "reverse":
+            found = vjp(choose, tensor([-1.0, 2.0]))[1](tensor([inf, 1.0]))[0]
+        else:
+            found = jvp(choose, (tensor([-1.0, 2.0]),), (tensor([inf, 1.0]),))[1]
+        assert found.tolist() == [0.0, 1.0]
+
+
 # --- backward() ---------------------------------------------------------------------------------------------------
 def test_backward_accumulates() -> None:
     x = tensor([1.0, 2.0], requires_grad=True)

@@ -52,7 +52,7 @@ def test_erf_is_within_two_ulps(dtype):
 
 
 @pytest.mark.exhaustive
-def test_erf_float32_at_every_number():
+def test_erf_float32_at_every_number(keep_result):
     # The float64 kernel is the oracle: it is checked against math.erf above. Up to 5, and erf is odd.
     worst = 0.0
     for high in range(0x40A0):
@@ -60,6 +60,7 @@ def test_erf_float32_at_every_number():
         exact = kernels.erf(x.astype(np.float64))
         worst = max(worst, ulps(kernels.erf(x), exact).max())
     assert worst <= 2.0
+    keep_result(f"every float32 from 0 to 5, beyond which erf is 1: at most {worst:.3f} ulp from the float64 kernel")
 
 
 def logistic(x):

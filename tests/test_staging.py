@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import resource
 import tracemalloc
@@ -378,6 +379,23 @@ def test_writes_behind_a_history_leave_it() -> None:
     expected = f(eager, x).tolist()
     assert expected == [2 * 7.0 * 1, 2 * 106.0 * 2]
     assert slalom.compile(lambda x: f(state, x))(x).tolist() == expected
+
+
+def test_several_steps_in_one_record() -> None:
+    def steps(task: Task, x: Tensor, y: Tensor) -> list[Tensor]:
+        return [task.step(x, y) for _ in range(3)]
+
+    eager, staged = make_task(), make_task()
+    three = slalom.compile(lambda x, y: steps(staged, x, y))
+    for task in (eager, staged):
+        slalom.manual_seed(1)
+        call = three if task is staged else functools.partial(steps, eager)
+        for _ in range(3):
+            losses = [loss.item() for loss in call(task.x, task.y)]
+        assert losses[0] > losses[2]
+    for p, q in zip(*parameters(eager, staged), strict=True):
+        assert p.detach().numpy().tobytes() == q.detach().numpy().tobytes()
+    assert three.traces == 1
 
 
 def test_values_saved_for_backward_are_those_of_their_time() -> None:

@@ -96,6 +96,9 @@ def test_keyword_arguments() -> None:
     f = Recorded(lambda x, scale=2.0: x * scale)
     x = tensor([1.0])
     assert [f(x), f(x, scale=2.0), f(x, scale=3.0), f(x, scale=2.0)] == [1, 2, 3, 3]
+    g = Recorded(lambda a, b: a - b)
+    y = tensor([5.0])
+    assert [g(x, y), g(x, b=y), g(a=x, b=y), g(b=y, a=x), g(x, y)] == [1, 2, 3, 4, 4]
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,23 @@ def test_objects_among_the_arguments() -> None:
     one.rate = 5.0
     assert [f(x, one), f(x, other)] == [5, 5]
     assert f(x, types.SimpleNamespace(rate=1.0)) == 6
+    assert [f(x, config=one), f(x, config=one)] == [7, 7]
+    one.rate = 9.0
+    assert f(x, config=one) == 8
+
+
+def test_objects_that_are_defaults() -> None:
+    config, other = Mutable(2.0), Mutable(3.0)
+
+    def scaled(x: Tensor, config: Mutable = config, *, other: Mutable = other) -> Tensor:
+        return x * config.rate + other.rate
+
+    f, x = Recorded(scaled), tensor([1.0])
+    assert [f(x), f(x)] == [1, 1]
+    config.rate = 5.0
+    assert [f(x), f(x)] == [2, 2]
+    other.rate = 6.0
+    assert [f(x), f(x)] == [3, 3]
 
 
 def test_requires_grad_of_an_argument_and_whether_it_has_a_gradient() -> None:

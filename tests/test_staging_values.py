@@ -157,6 +157,23 @@ def test_results_can_be_fed_back() -> None:
         assert x.item() == 8 * start + 14
 
 
+def test_an_argument_that_an_optimizer_moves() -> None:
+    w, v = leaf(1.0), leaf(1.0)
+    optimizer, twin = (slalom.optim.SGD([p], lr=0.1, momentum=0.9) for p in (w, v))
+
+    def step(p: Tensor, optimizer: Any) -> Tensor:
+        loss = (p * p).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    staged = slalom.compile(step)
+    for _ in range(4):
+        assert staged(w, optimizer).item() == step(v, twin).item()
+    assert w.tolist() == v.tolist() and w.grad is None and staged.traces == 1
+
+
 class Pair(NamedTuple):
     first: Any
     second: Any

@@ -155,7 +155,8 @@ class Compiled:
         token = MODE.set(Mode(signature.grad_mode, trace))
         try:
             stand_ins = [trace.argument(i, t) for i, t in enumerate(leaves)]
-            guard_reads(trace, self._function, tuple(value if _has_identity(value) else None for value in args))
+            objects = {name: value for name, value in kwargs.items() if _has_identity(value)}
+            guard_reads(trace, self._function, tuple(v if _has_identity(v) else None for v in args), objects)
             given_args, given_kwargs = _rebuild(template, stand_ins)
             outs: list[Tensor] = []
             result = _flatten(self._function(*given_args, **given_kwargs), outs, _Fixed)

@@ -262,6 +262,16 @@ class Rewritten(Node):
             node = node.inputs[0]
         return node
 
+    def free(self, keep_inputs: bool) -> None:
+        """Nothing: it belongs to the tensor, as a leaf does, and backward needs no value of it."""
+
+
+def pass_on_owner(old: Node | None, new: Node) -> None:
+    """Let ``new``, the latest value of a tensor, receive the gradient that ``retain_grad()`` asked for."""
+    was = old.identity() if isinstance(old, Rewritten) else old
+    if was is not None and was.owner is not None and not was.leaf:
+        new.owner, was.owner = was.owner, None
+
 
 def keep_value(old: Node, new: Node) -> None:
     """Let the rules on the way from ``old`` to ``new`` read the value of ``old`` after its buffer is written."""

@@ -24,6 +24,7 @@ from slalom.core.trace import Trace
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _NOTHING: Any = object()
+_NO_NAMES: Mapping[str, Any] = types.MappingProxyType({})
 _PACKAGE = __name__.partition(".")[0]
 Get = Callable[[], Any]
 
@@ -38,11 +39,11 @@ class Step(NamedTuple):
 Path = tuple[Step, ...]
 
 
-def guard_reads(trace: Trace, function: Any, args: tuple[Any, ...] = ()) -> None:
-    """Guard what ``function``, called with ``args``, can read by name."""
+def guard_reads(trace: Trace, function: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_NAMES) -> None:
+    """Guard what ``function``, called with these arguments, can read by name."""
     if trace.reads is None:
         trace.reads = _Reads(trace)
-    trace.reads.callable(function, args)
+    trace.reads.callable(function, args, kwargs)
 
 
 # --- what code mentions -------------------------------------------------------------------------------------------
@@ -106,26 +107,28 @@ class _Reads:
         self._seen[key] = objects
         return new
 
-    def callable(self, function: Any, args: tuple[Any, ...] = ()) -> None:
+    def callable(self, function: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] = _NO_NAMES) -> None:
         """Follow what may be called: a function, method, partial, or object with ``__call__`` (``forward``)."""
         if isinstance(function, functools.partial):
             self._contents(f"partial of {function.func}", [*function.args, *function.keywords.values()])
-            self.callable(function.func, function.args + args)
+            self.callable(function.func, function.args + args, {**function.keywords, **kwargs})
         elif isinstance(function, types.MethodType):
-            self.callable(function.__func__, (function.__self__, *args))
+            self.callable(function.__func__, (function.__self__, *args), kwargs)
         elif isinstance(function, types.FunctionType):
-            self._function(function, args)
+            self._function(function, args, kwargs)
         elif hasattr(function, "__wrapped__"):
-            self.callable(function.__wrapped__, args)
+            self.callable(function.__wrapped__, args, kwargs)
         else:
             for name in ("__call__", "forward"):
                 method = _of_class(type(function), name)
                 if isinstance(method, types.FunctionType) and not _is_library(method.__module__):
-                    self._function(method, (function, *args))
+                    self._function(method, (function, *args), kwargs)
 
-    def _function(self, function: types.FunctionType, args: tuple[Any, ...]) -> None:
-        code = function.__code__
-        known = dict(zip(code.co_varnames[: code.co_argcount], args, strict=False))
+    def _function(self, function: types.FunctionType, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        code, defaults = function.__code__, function.__defaults__ or ()
+        names = code.co_varnames[: code.co_argcount]
+        known = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+        known |= {**(function.__kwdefaults__ or {}), **dict(zip(names, args, strict=False)), **kwargs}
         if not self._first(function, *known.values()):
             return
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
@@ -163,7 +166,7 @@ class _Reads:
             found = self._place(where, functools.partial(_member, _reference(value), step.name), value, step)
             method = found.fget if isinstance(found, property) else found
             if isinstance(method, types.FunctionType) and step.name not in getattr(value, "__dict__", {}):
-                self._function(method, (value,))
+                self._function(method, (value,), _NO_NAMES)
             elif found is not _NOTHING:
                 self._follow(where, found, rest)
 
@@ -177,8 +180,7 @@ class _Reads:
         if not self._first(holder, about=step):
             return value
         if isinstance(value, _PLAIN):
-            text = repr(value)  # tells 0.0 from −0.0, and NaN is itself
-            self._guard(where, lambda: type(now := get()) is type(value) and (now is value or repr(now) == text))
+            self._guard(where, functools.partial(_is_plain, get, value))
         elif isinstance(value, types.FunctionType) and _is_library(value.__module__):
             self.callable(value)
         else:
@@ -221,6 +223,14 @@ def _reference(value: Any) -> Get:
         return weakref.ref(value)
     except TypeError:
         return lambda: value
+
+
+def _is_plain(get: Get, value: Any) -> bool:
+    now = get()
+    if now is value or type(now) is not type(value):
+        return now is value
+    # repr tells 0.0 from −0.0, and NaN is itself.
+    return repr(now) == repr(value) if isinstance(value, (float, complex)) else bool(now == value)
 
 
 def _content(cell: types.CellType) -> Any:

@@ -25,6 +25,7 @@ from slalom.core.node import (
     clock,
     keep_value,
     no_grad,
+    pass_on_owner,
     user_line,
 )
 from slalom.core.ops import TABLE, pointwise, structural
@@ -323,8 +324,7 @@ class Tensor(Methods):
         if old is not None and old.storage is self._storage:
             keep_value(old, new)
         self._storage.write(array)
-        if old is not None and old.owner is not None and not old.leaf:
-            new.owner, old.owner = old.owner, None  # retain_grad() means the latest value
+        pass_on_owner(old, new)
         new.moved = next(clock)
         self._node, self._live = new, True
         return self

@@ -21,7 +21,7 @@ import numpy as np
 
 from slalom.core.dtype import float64
 from slalom.core.graph import Equation, Graph, Input, Output, Type
-from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, user_line
+from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, pass_on_owner, user_line
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
 from slalom.core.tensor import Tensor, check_operands
@@ -298,8 +298,8 @@ class Trace:
                 assert old is not None
                 t._node = self._rewritten(old, node) if t._live else self._without_history(node)
             else:
-                if node.live and old is not None and old.owner is not None and not old.leaf:
-                    node.owner, old.owner = old.owner, None  # retain_grad() means the latest value
+                if node.live:
+                    pass_on_owner(old, node)
                 t._node, t._live = node, node.live
             return
         slot = self._state(t)

@@ -6,6 +6,8 @@ values are all different: a row can't vouch for itself.
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 
 from slalom.tabular.schema import Schema
@@ -37,7 +39,7 @@ def find_leaks(table: Table, schema: Schema, target: Target, rows: IntArray) -> 
         if fact:
             sentences.append(
                 f"column {shorten(used.name)!r} alone determines the target {shorten(schema.target)!r} ({fact}): "
-                f"a leak, unless it is known before the target is; leave it out with --drop {used.name}"
+                f"a leak, unless it is known before the target is; leave it out with --drop {shlex.quote(used.name)}"
             )
     return sentences
 

@@ -243,7 +243,7 @@ def _check_target(column: Column, task: Task, rows: IntArray) -> str:
     if task == "regression" or column.type == "number":
         values = column.numbers()[rows]
     if task == "regression":
-        low, middle, high = (format_number(value) for value in np.quantile(values, [0, 0.5, 1]).tolist())
+        low, middle, high = (format_number(float(f"{q:.10g}")) for q in np.quantile(values, [0, 0.5, 1]).tolist())
         return f"{low} to {high}, median {middle}"
     if levels > _MANY and levels > len(rows) / 2:
         raise DataError(
