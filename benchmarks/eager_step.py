@@ -127,10 +127,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def rows() -> list[dict[str, Any]]:
-    """The measurement in a process of its own."""
-    command = [sys.executable, __file__, "--json"]
-    run = subprocess.run(command, env=clean_environment(), check=True, capture_output=True, text=True)
-    found: list[dict[str, Any]] = json.loads(run.stdout)
+    """The measurement with each library's own number of threads, and with one, in processes of their own."""
+    found: list[dict[str, Any]] = []
+    for label, options in (("", []), (", 1 thread", ["--threads", "1"])):
+        command = [sys.executable, __file__, "--json", *options]
+        run = subprocess.run(command, env=clean_environment(), check=True, capture_output=True, text=True)
+        found += [{**row, "case": row["case"] + label} for row in json.loads(run.stdout)]
     return found
 
 

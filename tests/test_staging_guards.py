@@ -177,6 +177,22 @@ def test_requires_grad_of_state() -> None:
     assert f(tensor([1.0])).tolist() == [2.0] and f.traces == 2
 
 
+def test_state_of_which_only_a_fact_was_read() -> None:
+    """Met once as state (its .grad was None), then passed as the argument."""
+    w = leaf(2.0)
+
+    @slalom.compile
+    def f(x: Tensor) -> None:
+        (x * x).sum().backward()
+        if w.grad is not None:
+            with slalom.no_grad():
+                w.grad.mul_(0.5)
+
+    f(leaf(1.0))
+    f(w)
+    assert w.grad is not None and w.grad.tolist() == [2.0] and f.traces == 2
+
+
 def test_a_frozen_parameter_is_set_inside_and_back() -> None:
     """As in a step of two adversaries: one network's parameters are frozen for a while."""
     a, b = leaf(2.0), leaf(3.0)

@@ -316,6 +316,8 @@ class Trace:
         t = self._meant(t)
         slot = self._grads.get(id(t))
         if slot is None:
+            if not isinstance(t._storage.array, Abstract):
+                self._state(t)
             slot = self._grads[id(t)] = _Slot(t, None, _UNREAD)
         return slot
 
