@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import eager_step
+import training
 
 ROOT = Path(__file__).resolve().parent.parent
 Row = dict[str, Any]
@@ -98,6 +99,7 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "import": import_time,
     "eager": eager_step.rows,
     "main": main_job,
+    "train": training.rows,
 }
 
 
@@ -105,11 +107,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES))
     chosen = parser.parse_args().only
-    facts = {"machine": platform.machine(), "cpu": _cpu(), "cpus": len(os.sched_getaffinity(0)), "python": sys.version}
+    cpus = len(os.sched_getaffinity(0))
+    facts = {"machine": platform.machine(), "cpu": training.cpu(), "cpus": cpus, "python": sys.version}
     print(f"{facts['cpu']}, {facts['cpus']} CPUs, Python {platform.python_version()}")
     report: dict[str, Any] = {"facts": facts}
     for name in chosen:
         report[name] = SUITES[name]()
+        if name == "train":
+            training.show(report[name])
+            continue
         for row in report[name]:
             print("  ".join(f"{key} {_short(value)}" for key, value in row.items() if value is not None), flush=True)
     results = ROOT / "benchmarks" / "results"
@@ -119,14 +125,6 @@ def main() -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from slalom.compiler.executor import NumpyExecutor
+from slalom.compiler.native import NativeExecutor, native
+from slalom.compiler.program import Program
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
 from slalom.core.node import MODE, Abstract, Mode, Storage
@@ -68,16 +71,35 @@ class _Fixed:
 
 
 @dataclass
-class _Entry:
+class _Record:
     """One recorded graph and all that is needed to run it again."""
 
     graph: Graph
     binding: Binding
     guards: tuple[Guard, ...]
-    run: NumpyExecutor
     result: Any
     identities: list[_Identity]
     """Of the objects among the arguments."""
+
+    @cached_property
+    def targets(self) -> dict[int, int]:
+        """By output that becomes the content of an input (a state, an argument), the number of that input."""
+        graph, binding = self.graph, self.binding
+        places = {
+            (place.kind, source if place.kind == "argument" else id(source)): i
+            for i, (place, source) in enumerate(zip(graph.inputs, binding.inputs, strict=True))
+        }
+        found = {}
+        for i, (place, target) in enumerate(zip(graph.outputs, binding.outputs, strict=True)):
+            key = ("argument", target) if isinstance(target, int) else ("state", id(target))
+            if place.kind == "write" and key in places:
+                found[i] = places[key]
+        return found
+
+    @cached_property
+    def run(self) -> NumpyExecutor | NativeExecutor:
+        """What runs it: native code where that can be made."""
+        return NativeExecutor(self.graph, self.targets) if native() else NumpyExecutor(self.graph)
 
     def changed(self, leaves: list[Tensor]) -> str | None:
         """The fact that no longer holds, if there is one."""
@@ -104,8 +126,8 @@ class Compiled:
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._entries: dict[_Signature, list[_Entry]] = {}
-        self._latest: _Entry | None = None
+        self._entries: dict[_Signature, list[_Record]] = {}
+        self._latest: _Record | None = None
         self._traced: _Signature | None = None
         self._lock = threading.RLock()
         self.traces = 0
@@ -113,9 +135,31 @@ class Compiled:
     @property
     def graph(self) -> Graph:
         """The graph that ran last. Raises: StagingError before the first call."""
+        return self._last("graph").graph
+
+    @property
+    def program(self) -> Program:
+        """Its native form, every stage of which can be printed: ``program.graph`` (simplified), ``.kernels``,
+        ``.loops``, ``.llvm``, ``.asm``, ``.memory``, ``.cost``.
+
+        Raises: StagingError before the first call, and where the NumPy executor runs.
+        """
+        run = self._last("program").run
+        if not isinstance(run, NativeExecutor):
+            raise StagingError("program of a compiled function", got="the NumPy executor", needed="llvmlite")
+        return run.program
+
+    def _last(self, what: str) -> _Record:
         if self._latest is None:
-            raise StagingError("graph of a compiled function", got="no call yet", needed="a call, which records it")
-        return self._latest.graph
+            raise StagingError(f"{what} of a compiled function", got="no call yet", needed="a call, which records it")
+        return self._latest
+
+    kernels = property(lambda self: self.program.kernels, doc="The kernels that its graph is cut into.")
+    loops = property(lambda self: self.program.loops, doc="Their loops.")
+    llvm = property(lambda self: self.program.llvm, doc="Their LLVM IR, as code generation meets it.")
+    asm = property(lambda self: self.program.asm, doc="Their machine code.")
+    memory = property(lambda self: self.program.memory, doc="Where each value is kept.")
+    cost = property(lambda self: self.program.cost, doc="Operations and bytes of each kernel.")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -125,6 +169,14 @@ class Compiled:
         if mode.trace is not None:
             return self._function(*args, **kwargs)  # part of the outer graph
         leaves: list[Tensor] = []
+        return _execute(self._recorded(mode, args, kwargs, leaves), leaves)
+
+    def record(self, *args: Any, **kwargs: Any) -> tuple[_Record, list[Tensor]]:
+        """The record for such arguments, made if there is none that holds, and the tensors among them. Nothing runs."""
+        leaves: list[Tensor] = []
+        return self._recorded(MODE.get(), args, kwargs, leaves), leaves
+
+    def _recorded(self, mode: Mode, args: Any, kwargs: Any, leaves: list[Tensor]) -> _Record:
         tree = _flatten((args, kwargs), leaves, _key)
         signature = _Signature(tree, _given(leaves), mode.grad, get_default_dtype())
         entry, _ = self._find(signature, leaves)
@@ -134,9 +186,9 @@ class Compiled:
                 if entry is None:
                     entry = self._trace(signature, args, kwargs, leaves, changed)
         self._latest = entry
-        return _execute(entry, leaves)
+        return entry
 
-    def _find(self, signature: _Signature, leaves: list[Tensor]) -> tuple[_Entry | None, str]:
+    def _find(self, signature: _Signature, leaves: list[Tensor]) -> tuple[_Record | None, str]:
         """The recorded graph that still holds, or what changed since the last one under this signature."""
         changed = ""
         for entry in self._entries.get(signature, ()):
@@ -146,7 +198,7 @@ class Compiled:
             changed = failed
         return None, changed
 
-    def _trace(self, signature: _Signature, args: Any, kwargs: Any, leaves: list[Tensor], changed: str) -> _Entry:
+    def _trace(self, signature: _Signature, args: Any, kwargs: Any, leaves: list[Tensor], changed: str) -> _Record:
         identities: list[_Identity] = []
         template = _flatten((args, kwargs), [], lambda value: _noted(value, identities))
         for t in leaves:
@@ -165,7 +217,7 @@ class Compiled:
         finally:
             MODE.reset(token)
             trace.close()
-        entry = _Entry(graph.check(), binding, guards, NumpyExecutor(graph), result, identities)
+        entry = _Record(graph.check(), binding, guards, result, identities)
         for known, entries in list(self._entries.items()):
             entries[:] = [e for e in entries if not e.dead()]
             if not entries:
@@ -343,15 +395,21 @@ def _input(kind: str, source: Any, leaves: list[Tensor]) -> Array:
     return held._storage.array  # type: ignore[no-any-return]
 
 
-def _execute(entry: _Entry, leaves: list[Tensor]) -> Any:
-    graph, binding = entry.graph, entry.binding
+def _execute(entry: _Record, leaves: list[Tensor]) -> Any:
+    graph, binding, run = entry.graph, entry.binding, entry.run
     inputs = [_input(place.kind, source, leaves) for place, source in zip(graph.inputs, binding.inputs, strict=True)]
-    outputs = entry.run(inputs)
+    direct = run.targets if isinstance(run, NativeExecutor) else {}
+    for i, source in direct.items():
+        inputs[source] = _stored(binding.outputs[i], leaves).writable()
+    outputs = run(inputs)
     results: list[Tensor] = []
-    for place, target, array in zip(graph.outputs, binding.outputs, outputs, strict=True):
+    for i, (place, target, array) in enumerate(zip(graph.outputs, binding.outputs, outputs, strict=True)):
         if place.kind == "write":
-            storage = leaves[target]._storage if isinstance(target, int) else target
-            storage.write(array)
+            storage = _stored(target, leaves)
+            if i in direct:
+                storage.note_write()
+            else:
+                storage.write(array)
             continue
         made = Tensor._handle(Storage(array), None, False)
         if place.kind == "result":
@@ -361,3 +419,7 @@ def _execute(entry: _Entry, leaves: list[Tensor]) -> Any:
     for source in binding.cleared:
         _whose(source, leaves)._grad = None
     return _rebuild(entry.result, results)
+
+
+def _stored(target: Any, leaves: list[Tensor]) -> Storage:
+    return leaves[target]._storage if isinstance(target, int) else target

@@ -6,6 +6,7 @@ Values are numbered; every value is defined once, as an input, a constant or the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -66,6 +67,11 @@ class Graph:
     constants: dict[int, Array]
     equations: tuple[Equation, ...]
     outputs: tuple[Output, ...]
+
+    @cached_property
+    def made(self) -> dict[int, Equation]:
+        """By value, the equation that computes it."""
+        return {eq.out: eq for eq in self.equations}
 
     def check(self) -> Graph:
         """Check that every value is defined once and before its use, and that every type is what the rules say.

@@ -161,11 +161,19 @@ class Storage:
 
     def write(self, value: Array) -> None:
         """Copy ``value`` into the buffer; values that viewed it keep what they had."""
+        np.copyto(self.writable(), value)
+        self.note_write()
+
+    def writable(self) -> Array:
+        """The array, made ready to be written: values that viewed it have got copies of what they were."""
         self.own()
         self._part()
         if not self.array.flags.writeable:
             self.array = self.array.copy()
-        np.copyto(self.array, value)
+        return self.array  # type: ignore[no-any-return]
+
+    def note_write(self) -> None:
+        """Remember that the buffer was written, and where."""
         self.written = next(clock)
         frame = _user_frame()
         self._writer = frame.f_code, frame.f_lasti

@@ -1,0 +1,395 @@
+"""Products: C[m, n] = Σₖ A[m, k]·B[k, n], from a tile of accumulators that stays in registers over the whole of k.
+
+Each element is one chain in the order of k (fused multiply-adds for floats), whatever the tile, the split of the work
+and the width of the machine's registers are: none of them can change a bit. One text serves every size, because
+extents and strides are run-time words and tails are masked columns and repeated rows, not copies of the loop.
+
+A is read by single elements at any strides. B is read by vectors along n, from rows ``b_row`` apart in column tiles
+``b_panel`` apart, which is one address for two layouts: a plain matrix (``b_panel`` = columns, ``b_row`` = its row
+stride), and panels that ``emit_pack`` wrote (``b_panel`` = K·columns, ``b_row`` = columns), where a tile's part of B
+is one contiguous run. Rows of A or B whose strides are multiples of 1 KiB and more meet in few sets of the cache: at
+4 KiB that costs a third of the speed, which one cache line of padding between rows gives back, or panels do.
+
+Source: Goto and van de Geijn, 2008 (panels); Van Zee and van de Geijn, 2015 (BLIS: the micro-kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
+
+_BYTES: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+_BLOCK: Final = 4
+"""Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """The structure of a product kernel; equal structures and epilogues give equal text.
+
+    scalar: of A, B and the accumulators; integers wrap around as NumPy's do.
+    rows, vectors: the tile, in rows of A and vectors of 16 columns of B.
+    batched: whether there is an outer index that moves A and B by strides of their own.
+    indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range).
+    logical: or of ands, for booleans stored as bytes (scalar i8).
+    """
+
+    scalar: str = "float"
+    rows: int = 8
+    vectors: int = 2
+    batched: bool = False
+    indexed: bool = False
+    logical: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Columns of a tile, hence of a panel."""
+        return self.vectors * LANES
+
+    def tasks(self, m: int, n: int, batch: int = 1) -> int:
+        """The extent of the kernel's parallel loop: its tiles."""
+        return -(-m // self.rows) * -(-n // self.columns) * batch
+
+
+class Operands(NamedTuple):
+    """What stands in the argument words (any object that the caller can bind later). Strides count elements.
+
+    m, n, k: the extents of C (M, N) and of the sum.
+    a, a_row, a_k: where A[m, k] is: a + m·a_row + k·a_k.
+    b, b_panel, b_row: where B[k, n] is: b + (n ÷ columns)·b_panel + k·b_row + n mod columns.
+    block: row tiles that are done for one column tile before the next; tasks are numbered (batch, block of rows,
+        column tile, row tile). At least 1; all row tiles keep B's tile in the cache, fewer give each thread rows.
+    batch, a_batch, b_batch: the outer extent and the strides along it (0 repeats), of batched products.
+    a_index: the rows of A, of indexed products.
+    """
+
+    m: Any
+    n: Any
+    k: Any
+    a: Any
+    a_row: Any
+    a_k: Any
+    b: Any
+    b_panel: Any
+    b_row: Any
+    block: Any
+    a_batch: Any = None
+    b_batch: Any = None
+    a_index: Any = None
+
+
+Epilogue = Callable[[Builder, Value, Value, Value, Value, Value], None]
+"""``epilogue(b, m, n, sums, mask, batch)`` emits what is done with C[m, n … n + 15], a vector of which the lanes in
+``mask`` exist. It runs once for each row and vector of each tile, in any order."""
+
+
+def choose(
+    n: int,
+    scalar: str = "float",
+    *,
+    m: int | None = None,
+    batched: bool = False,
+    indexed: bool = False,
+    logical: bool = False,
+    register_bytes: int = 64,
+) -> Product:
+    """The tile for N columns on a machine with registers of so many bytes.
+
+    m: the rows of A where they are not the batch, so that a small M fills its tile; None where they may vary, and one
+    kernel must serve them all.
+    """
+    wide = LANES * _BYTES[scalar] // register_bytes  # registers of one vector
+    if scalar not in ("float", "double"):
+        rows, vectors = 4, 1
+    elif register_bytes < 64:  # 16 registers hold the sums, one vector of B and one element of A
+        rows, vectors = max(1, (15 - wide) // wide), 1
+    else:  # 32 registers, of which 8 × 2 hold sums: more gain nothing unless they save padding
+        rows, vectors = 8, 1 if n <= LANES else 2 // wide
+        if scalar == "float" and 2 * LANES < n <= 3 * LANES:
+            vectors = 3
+        elif m is not None:
+            padded = {r: -(-m // r) * r for r in (8, 10, 12, 6, 4)}
+            best = min(padded, key=padded.__getitem__)
+            rows = best if 1.1 * padded[best] < padded[rows] else rows
+    return Product(scalar, rows, vectors, batched, indexed, logical)
+
+
+def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, unrolled: bool = True) -> None:
+    """Write the kernel; its range counts ``product.tasks(…)`` and may be split anywhere.
+
+    unrolled: the epilogue's text stands once for each vector of a tile's row, which is faster by some 5 %; a long one
+    (an optimizer's update) is better written once.
+    """
+    with b.when(b.compare("slt", b.begin, b.end)):
+        _Emitter(b, product, operands, epilogue, unrolled).runs()
+
+
+class _Emitter:
+    """Writes one kernel, from the outermost loop inwards."""
+
+    def __init__(self, b: Builder, product: Product, operands: Operands, epilogue: Epilogue, unrolled: bool) -> None:
+        self.b, self.product, self.operands, self.epilogue = b, product, operands, epilogue
+        self.unrolled = unrolled or product.vectors == 1
+        self.scalar, self.vector = Type(product.scalar), Type(product.scalar, LANES)
+        self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
+        self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
+        self.tile = b.stack(self.vector, product.rows * product.vectors)
+
+    def word(self, name: str, type: Type = I64) -> Value:
+        return self.b.word(("gemm", name), getattr(self.operands, name), type)
+
+    def runs(self) -> None:
+        """The range, cut into runs of row tiles that share a column tile."""
+        b, product = self.b, self.product
+        tiles, panels = _ceil_div(b, self.m, product.rows), _ceil_div(b, self.n, product.columns)
+        block = b.intrinsic("smin", self.word("block"), tiles)
+        task = b.variable(b.begin)
+        with b.repeat_while() as again:
+            rest, batch = task.get(), b.int(0)
+            if product.batched:
+                each = b.mul(tiles, panels)
+                batch = b.binary("udiv", rest, each)
+                rest = b.sub(rest, b.mul(batch, each))
+            whole = b.mul(block, panels)
+            first = b.mul(b.binary("udiv", rest, whole), block)
+            size = b.intrinsic("smin", block, b.sub(tiles, first))
+            rest = b.sub(rest, b.mul(first, panels))
+            panel = b.binary("udiv", rest, size)
+            row = b.sub(rest, b.mul(panel, size))
+            count = b.intrinsic("smin", b.sub(size, row), b.sub(b.end, task.get()))
+            self.run(batch, panel, b.add(first, row), count)
+            task.set(b.add(task.get(), count))
+            again.append(b.compare("slt", task.get(), b.end))
+
+    def run(self, batch: Value, panel: Value, first: Value, count: Value) -> None:
+        """``count`` row tiles from ``first`` on, of one column tile."""
+        b, product = self.b, self.product
+        a, start = self.word("a", PTR), b.mul(panel, self.word("b_panel"))
+        if product.batched:
+            a = b.offset(a, b.mul(batch, self.word("a_batch")), self.scalar)
+            start = b.add(start, b.mul(batch, self.word("b_batch")))
+        right = b.offset(self.word("b", PTR), start, self.scalar)
+        n = b.mul(panel, b.int(product.columns))
+        left = b.sub(self.n, n)
+        masks = [b.lanes_below(b.sub(left, b.int(v * LANES))) for v in range(product.vectors)]
+        # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
+        masks = [b.binary("or", mask, literal(0, mask.type)) for mask in masks]
+        with b.loop(first, b.add(first, count)) as i:
+            m = b.mul(i, b.int(product.rows))
+            sums = self.sums(self.row_addresses(a, m), right, masks)
+            for at, value in enumerate(sums):
+                b.store(value.get(), b.offset(self.tile, at, self.vector), 64)
+            self.finish(batch, m, n, masks)
+
+    def row_addresses(self, a: Value, m: Value) -> list[Value]:
+        """Where each row of the tile begins; rows beyond M repeat the last one."""
+        b = self.b
+        last = b.sub(self.m, b.int(1))
+        found = []
+        for r in range(self.product.rows):
+            row = b.intrinsic("smin", b.add(m, b.int(r)), last)
+            if self.product.indexed:
+                row = b.load(I64, b.offset(self.word("a_index", PTR), row, I64))
+            found.append(b.offset(a, b.mul(row, self.a_row), self.scalar))
+        return found
+
+    def sums(self, rows: list[Value], right: Value, masks: list[Value]) -> list[Variable]:
+        """The loop over k: one vector of B after the other times one element of each row."""
+        b = self.b
+        sums = [b.variable(literal(0, self.vector)) for _ in range(len(rows) * len(masks))]
+        with b.when(b.compare("sgt", self.k, b.int(0))):
+            at, line, left = b.variable(b.int(0)), b.variable(right), b.variable(self.k)
+            with b.repeat_while(1000) as again:
+                here, column = line.get(), at.get()
+                vectors = [
+                    b.load_masked(self.vector, b.offset(here, v * LANES, self.scalar), mask)
+                    for v, mask in enumerate(masks)
+                ]
+                for r, row in enumerate(rows):
+                    element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
+                    for v, vector in enumerate(vectors):
+                        into = sums[r * len(masks) + v]
+                        into.set(self.multiply_add(element, vector, into.get()))
+                at.set(b.add(column, self.a_k))
+                line.set(b.offset(here, self.b_row, self.scalar))
+                left.set(b.sub(left.get(), b.int(1)))
+                again.append(b.compare("sgt", left.get(), b.int(0)))
+        return sums
+
+    def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
+        if self.vector.floating:
+            return self.b.fma(x, y, total)
+        if self.product.logical:
+            return self.b.binary("or", self.b.binary("and", x, y), total)
+        return self.b.add(self.b.mul(x, y), total)
+
+    def finish(self, batch: Value, m: Value, n: Value, masks: list[Value]) -> None:
+        """The epilogue for the tile's rows that exist."""
+        b, vectors = self.b, self.product.vectors
+
+        def one(r: Value, v: Value, mask: Value | None = None) -> None:
+            place, column = b.add(b.mul(r, b.int(vectors)), v), b.add(n, b.mul(v, b.int(LANES)))
+            sums = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
+            self.epilogue(b, b.add(m, r), column, sums, mask or b.lanes_below(b.sub(self.n, column)), batch)
+
+        with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.int(self.product.rows))) as r:
+            if self.unrolled:
+                for i, mask in enumerate(masks):
+                    one(r, b.int(i), mask)
+            else:
+                with b.loop(0, b.intrinsic("smin", _ceil_div(b, b.sub(self.n, n), LANES), b.int(vectors))) as v:
+                    one(r, v)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The structure of a kernel that writes a K × N matrix in panels of ``columns`` columns: [panel][k][column].
+
+    order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
+    "any" (element by element: slow).
+    """
+
+    scalar: str = "float"
+    vectors: int = 2
+    order: Literal["rows", "columns", "any"] = "rows"
+    batched: bool = False
+
+    @property
+    def columns(self) -> int:
+        return self.vectors * LANES
+
+    def tasks(self, n: int, batch: int = 1) -> int:
+        """The extent of the kernel's parallel loop: its panels."""
+        return -(-n // self.columns) * batch
+
+
+class PackOperands(NamedTuple):
+    """What stands in the argument words. Strides count elements.
+
+    k, n: the extents. source, source_k, source_n: where the matrix's [k, n] is.
+    panels, panel: where the panels begin, and the stride from one to the next (≥ k·columns).
+    source_batch, panels_batch: the strides along the outer extent of a batched packing.
+    """
+
+    k: Any
+    n: Any
+    source: Any
+    source_k: Any
+    source_n: Any
+    panels: Any
+    panel: Any
+    source_batch: Any = None
+    panels_batch: Any = None
+
+
+def emit_pack(b: Builder, packing: Packing, operands: PackOperands) -> None:
+    """Write the kernel; its range counts ``packing.tasks(…)``. Columns beyond N become zeros."""
+    _Packer(b, packing, operands).panels()
+
+
+class _Packer:
+    """Writes one packing kernel."""
+
+    def __init__(self, b: Builder, packing: Packing, operands: PackOperands) -> None:
+        self.b, self.packing, self.operands = b, packing, operands
+        self.scalar = Type(packing.scalar)
+        self.k, self.n = self.word("k"), self.word("n")
+        self.k_stride = b.int(1) if packing.order == "columns" else self.word("source_k")
+        self.n_stride = b.int(1) if packing.order == "rows" else self.word("source_n")
+
+    def word(self, name: str, type: Type = I64) -> Value:
+        return self.b.word(("pack", name), getattr(self.operands, name), type)
+
+    def panels(self) -> None:
+        b, packing = self.b, self.packing
+        source, target = self.word("source", PTR), self.word("panels", PTR)
+        panels = _ceil_div(b, self.n, packing.columns)
+        with b.loop(b.begin, b.end) as task:
+            panel, read, write = task, source, target
+            if packing.batched:
+                batch = b.binary("udiv", task, panels)
+                panel = b.sub(task, b.mul(batch, panels))
+                read = b.offset(read, b.mul(batch, self.word("source_batch")), self.scalar)
+                write = b.offset(write, b.mul(batch, self.word("panels_batch")), self.scalar)
+            n = b.mul(panel, b.int(packing.columns))
+            read = b.offset(read, b.mul(n, self.n_stride), self.scalar)
+            write = b.offset(write, b.mul(panel, self.word("panel")), self.scalar)
+            left = b.sub(self.n, n)
+            if packing.order == "rows":
+                self.copy(read, write, left)
+            elif packing.order == "any":
+                self.elements(read, write, left)
+            else:
+                whole = b.compare("sge", self.k, b.int(_BLOCK))
+                with b.when(whole):
+                    self.transpose(read, write, left)
+                with b.when(b.binary("xor", whole, literal(1, whole.type))):
+                    self.elements(read, write, left)
+
+    def copy(self, read: Value, write: Value, left: Value) -> None:
+        """Row by row, by vectors."""
+        b, vector = self.b, Type(self.packing.scalar, LANES)
+        masks = [b.lanes_below(b.sub(left, b.int(v * LANES))) for v in range(self.packing.vectors)]
+        with b.loop(0, self.k) as k:
+            line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
+            out = b.offset(write, b.mul(k, b.int(self.packing.columns)), self.scalar)
+            for v, mask in enumerate(masks):
+                row = b.load_masked(vector, b.offset(line, v * LANES, self.scalar), mask)
+                b.store(row, b.offset(out, v * LANES, self.scalar))
+
+    def transpose(self, read: Value, write: Value, left: Value) -> None:
+        """In blocks of four k by 16 columns; the last block begins early enough to be whole."""
+        b, columns = self.b, self.packing.columns
+        with b.loop(0, columns, LANES) as group:
+            valid = b.sub(left, group)
+            mask = b.lanes_below(valid)
+            last = b.sub(b.intrinsic("smin", left, b.int(columns)), b.int(1))
+            rows = []
+            for r in range(LANES):
+                row = b.intrinsic("smin", b.add(group, b.int(r)), last)
+                rows.append(b.offset(read, b.mul(row, self.n_stride), self.scalar))
+            out = b.offset(write, group, self.scalar)
+            with b.loop(0, self.k, _BLOCK) as start:
+                k = b.intrinsic("smin", start, b.sub(self.k, b.int(_BLOCK)))
+                four = [b.load(Type(self.packing.scalar, _BLOCK), b.offset(row, k, self.scalar)) for row in rows]
+                for j, line in enumerate(self.transposed(four)):
+                    at = b.mul(b.add(k, b.int(j)), b.int(columns))
+                    zero = literal(0, line.type)
+                    b.store(b.select(mask, line, zero), b.offset(out, at, self.scalar))
+
+    def transposed(self, rows: list[Value]) -> list[Value]:
+        """16 rows of four as four rows of 16: by 128-bit quarters, each of which takes every fourth row."""
+        b = self.b
+
+        def join(x: Value, y: Value) -> Value:
+            return b.shuffle(x, y, range(2 * x.type.lanes))
+
+        def quarters(*lanes: int) -> list[int]:
+            """A pattern within the quarters: 0 … 3 from the first vector, 4 … 7 from the second."""
+            return [4 * q + lane % 4 + (LANES if lane > 3 else 0) for q in range(4) for lane in lanes]
+
+        w = [join(join(rows[i], rows[i + 4]), join(rows[i + 8], rows[i + 12])) for i in range(4)]
+        low, high = quarters(0, 4, 1, 5), quarters(2, 6, 3, 7)
+        first, second = quarters(0, 1, 4, 5), quarters(2, 3, 6, 7)
+        pairs = [(b.shuffle(w[0], w[1], half), b.shuffle(w[2], w[3], half)) for half in (low, high)]
+        return [b.shuffle(x, y, half) for x, y in pairs for half in (first, second)]
+
+    def elements(self, read: Value, write: Value, left: Value) -> None:
+        """Element by element."""
+        b, columns = self.b, self.packing.columns
+        valid = b.intrinsic("smin", left, b.int(columns))
+        with b.loop(0, self.k) as k:
+            line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
+            out = b.offset(write, b.mul(k, b.int(columns)), self.scalar)
+            with b.loop(0, valid) as n:
+                one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
+                b.store(one, b.offset(out, n, self.scalar))
+            with b.loop(valid, columns) as n:
+                b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
+
+
+def _ceil_div(b: Builder, value: Value, by: int) -> Value:
+    return b.binary("udiv", b.add(value, b.int(by - 1)), b.int(by))

@@ -1,0 +1,343 @@
+"""Symbolic integers: where an element of a view is read, as an expression over the axes of a kernel's loops.
+
+An expression is a constant plus multiples of atoms: axes, quotients, remainders, and integers read from data. Ranges
+are known, so that most quotients and remainders of reshapes cancel. The index maps of ``core.ops.structural`` are
+evaluated on symbols; where they branch on something undecided, both ways are followed.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from slalom.core.shape import Shape, size
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One loop of a kernel."""
+
+    number: int
+    extent: int
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """⌊of / by⌋."""
+
+    of: Expr
+    by: int
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """of − by·⌊of / by⌋."""
+
+    of: Expr
+    by: int
+
+
+@dataclass(frozen=True)
+class Element:
+    """An index that is read from data: element ``index`` of an integer value; the kernel checks 0 ≤ it < bound."""
+
+    value: int
+    index: tuple[Expr, ...]
+    bound: int
+
+
+Atom = Axis | Quotient | Remainder | Element
+
+
+@dataclass(frozen=True)
+class Expr:
+    """constant + Σ coefficient · atom."""
+
+    terms: tuple[tuple[Atom, int], ...] = ()
+    constant: int = 0
+
+    @cached_property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest value."""
+        low = high = self.constant
+        for atom, c in self.terms:
+            a, b = _range(atom)
+            low, high = low + min(a * c, b * c), high + max(a * c, b * c)
+        return low, high
+
+    @cached_property
+    def axes(self) -> frozenset[int]:
+        """The numbers of the axes that it depends on."""
+        return frozenset().union(*(_axes(atom) for atom, _ in self.terms))
+
+    def coefficient(self, number: int) -> int:
+        """Of the axis with this number; that in other atoms does not count."""
+        return sum(c for atom, c in self.terms if isinstance(atom, Axis) and atom.number == number)
+
+    @property
+    def affine(self) -> bool:
+        return all(isinstance(atom, Axis) for atom, _ in self.terms)
+
+    def plus(self, other: Expr, times: int = 1) -> Expr:
+        """self + times · other; x//n · n + x % n becomes x again."""
+        terms = dict(self.terms)
+        for atom, c in other.terms:
+            terms[atom] = terms.get(atom, 0) + times * c
+        for atom in [a for a in terms if isinstance(a, Remainder)]:
+            assert isinstance(atom, Remainder)
+            c, pair = terms[atom], Quotient(atom.of, atom.by)
+            if c and terms.get(pair, 0) == c * atom.by:
+                del terms[atom], terms[pair]
+                rest = Expr(tuple((a, k) for a, k in terms.items() if k), self.constant + times * other.constant)
+                return rest.plus(atom.of, c)
+        return Expr(tuple((a, c) for a, c in terms.items() if c), self.constant + times * other.constant)
+
+    def times(self, n: int) -> Expr:
+        return Expr(tuple((a, c * n) for a, c in self.terms), self.constant * n) if n else ZERO
+
+    def _split(self, n: int) -> tuple[Expr, Expr]:
+        """(q, r) with self = n·q + r, where r has only what n does not divide."""
+        whole = tuple((a, c // n) for a, c in self.terms if c % n == 0)
+        return Expr(whole, self.constant // n), Expr(tuple(t for t in self.terms if t[1] % n), self.constant % n)
+
+    def quotient(self, n: int) -> Expr:
+        """⌊self / n⌋ for n > 0."""
+        q, r = self._split(n)
+        low, high = r.range
+        if low // n == high // n:
+            return q.plus(Expr((), low // n))
+        g, coarse, _ = r._parts(n)
+        return q.plus(coarse.quotient(n // g) if g > 1 else Expr(((Quotient(r, n), 1),)))
+
+    def remainder(self, n: int) -> Expr:
+        """self mod n for n > 0."""
+        _, r = self._split(n)
+        low, high = r.range
+        if low // n == high // n:
+            return r.plus(Expr((), -n * (low // n)))
+        g, coarse, fine = r._parts(n)
+        return fine.plus(coarse.remainder(n // g), g) if g > 1 else Expr(((Remainder(r, n), 1),))
+
+    def _parts(self, n: int) -> tuple[int, Expr, Expr]:
+        """(g, X, s) with self = g·X + s, 0 ≤ s < g and g a divisor of n; g = 1 where there is no such form."""
+        for least in sorted({abs(c) for _, c in self.terms}):
+            g = math.gcd(n, *(c for _, c in self.terms if abs(c) >= least))
+            fine = Expr(tuple(t for t in self.terms if abs(t[1]) < least), self.constant % g)
+            low, high = fine.range
+            if g > 1 and 0 <= low and high < g:
+                coarse = tuple((a, c // g) for a, c in self.terms if abs(c) >= least)
+                return g, Expr(coarse, self.constant // g), fine
+        return 1, self, ZERO
+
+    def __str__(self) -> str:
+        parts = [_text(a) if c == 1 else f"{c}*{_text(a)}" for a, c in self.terms]
+        return " + ".join(parts + ([str(self.constant)] if self.constant or not parts else []))
+
+
+ZERO = Expr()
+
+
+def _range(atom: Atom) -> tuple[int, int]:
+    if isinstance(atom, Axis):
+        return 0, max(atom.extent - 1, 0)
+    if isinstance(atom, Quotient):
+        low, high = atom.of.range
+        return low // atom.by, high // atom.by
+    return 0, max((atom.by if isinstance(atom, Remainder) else atom.bound) - 1, 0)
+
+
+def _axes(atom: Atom) -> frozenset[int]:
+    if isinstance(atom, Axis):
+        return frozenset({atom.number})
+    parts = atom.index if isinstance(atom, Element) else (atom.of,)
+    return frozenset().union(*(part.axes for part in parts))
+
+
+def _text(atom: Atom) -> str:
+    if isinstance(atom, Axis):
+        return f"i{atom.number}"
+    if isinstance(atom, Element):
+        return f"%{atom.value}[{', '.join(map(str, atom.index))}]"
+    return f"({atom.of} {'//' if isinstance(atom, Quotient) else '%'} {atom.by})"
+
+
+Index = tuple[Expr, ...]
+
+
+def axis(number: int, extent: int) -> Expr:
+    return Expr(((Axis(number, extent), 1),))
+
+
+def axes_of(shape: Shape) -> Index:
+    """One axis for each dimension, numbered from 0."""
+    return tuple(axis(i, n) for i, n in enumerate(shape))
+
+
+def strides_of(shape: Shape) -> Shape:
+    """Row-major strides in elements."""
+    return tuple(size(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def ravel(index: Index, shape: Shape) -> Expr:
+    """The number of an element in row-major order."""
+    total = ZERO
+    for i, stride in zip(index, strides_of(shape), strict=True):
+        total = total.plus(i, stride)
+    return total
+
+
+def unravel(flat: Expr, shape: Shape) -> Index:
+    """The index of an element from its number."""
+    pairs = zip(strides_of(shape), shape, strict=True)
+    return tuple([flat.quotient(s).remainder(n) if n > 1 and s else ZERO for s, n in pairs])
+
+
+# --- index maps of primitives -------------------------------------------------------------------------------------
+class Condition(NamedTuple):
+    """A comparison of an expression with a number: "lt", "ge", "eq" or "ne"."""
+
+    expr: Expr
+    how: str
+    number: int
+
+    def negated(self) -> Condition:
+        return self._replace(how={"lt": "ge", "ge": "lt", "eq": "ne", "ne": "eq"}[self.how])
+
+    def decided(self) -> bool | None:
+        """Its truth, where ranges tell it."""
+        low, high = self.expr.range
+        n = self.number
+        if self.how in ("lt", "ge"):
+            return (high < n) == (self.how == "lt") if high < n or low >= n else None
+        if low == high == n:
+            return self.how == "eq"
+        return self.how == "ne" if n < low or n > high else None
+
+
+class Case(NamedTuple):
+    """Under all these conditions, element ``index`` of input ``operand``; operand None stands for 0."""
+
+    conditions: tuple[Condition, ...]
+    operand: int | None
+    index: Index
+
+
+class _Path:
+    """One way through a function that branches on symbols: choices made before, then the first of two."""
+
+    def __init__(self, choices: list[bool]) -> None:
+        self.choices = choices
+        self.conditions: list[Condition] = []
+
+    def decide(self, condition: Condition) -> bool:
+        known = condition.decided()
+        if known is not None:
+            return known
+        if len(self.conditions) == len(self.choices):
+            self.choices.append(True)
+        chosen = self.choices[len(self.conditions)]
+        self.conditions.append(condition if chosen else condition.negated())
+        return chosen
+
+
+_PATH: ContextVar[_Path] = ContextVar("path")
+
+
+class _Symbol:
+    """An expression with the operators that index maps use."""
+
+    def __init__(self, expr: Expr) -> None:
+        self.expr = expr
+
+    def __add__(self, other: Any) -> _Symbol:
+        return _Symbol(self.expr.plus(_expr(other)))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> _Symbol:
+        return _Symbol(self.expr.plus(_expr(other), -1))
+
+    def __rsub__(self, other: Any) -> _Symbol:
+        return _Symbol(_expr(other).plus(self.expr, -1))
+
+    def __mul__(self, n: int) -> _Symbol:
+        return _Symbol(self.expr.times(n))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, n: int) -> _Symbol:
+        return _Symbol(self.expr.quotient(n))
+
+    def __mod__(self, n: int) -> _Symbol:
+        return _Symbol(self.expr.remainder(n))
+
+    def __lt__(self, n: int) -> bool:
+        return _PATH.get().decide(Condition(self.expr, "lt", n))
+
+    def __ge__(self, n: int) -> bool:
+        return not self < n
+
+    def __le__(self, n: int) -> bool:
+        return self < n + 1
+
+    def __gt__(self, n: int) -> bool:
+        return not self < n + 1
+
+    def __eq__(self, n: object) -> bool:
+        return _PATH.get().decide(Condition(self.expr, "eq", operator.index(n)))  # type: ignore[arg-type]
+
+    def __ne__(self, n: object) -> bool:
+        return not self == n
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _expr(value: Any) -> Expr:
+    return value.expr if isinstance(value, _Symbol) else Expr((), int(value))
+
+
+def cases(map_: Callable[..., Any], index: Index, shapes: Iterable[Shape], params: Any) -> list[Case]:
+    """All ways through a primitive's index map, for an output index."""
+    found: list[Case] = []
+    choices: list[bool] = []
+    shapes = tuple(shapes)
+    while True:
+        path = _Path(choices)
+        token = _PATH.set(path)
+        try:
+            place = map_(tuple(map(_Symbol, index)), *shapes, **params)
+        finally:
+            _PATH.reset(token)
+        conditions = tuple(path.conditions)
+        if place is None:
+            found.append(Case(conditions, None, ()))
+        else:
+            found.append(Case(conditions, place[0], tuple(map(_expr, place[1]))))
+        while choices and not choices[-1]:
+            choices.pop()
+        if not choices:
+            return found
+        choices[-1] = False
+
+
+def substituted(expr: Expr, axes: Sequence[Expr]) -> Expr:
+    """The expression with other expressions in place of its axes."""
+    total = Expr((), expr.constant)
+    for atom, c in expr.terms:
+        total = total.plus(_substituted(atom, axes), c)
+    return total
+
+
+def _substituted(atom: Atom, axes: Sequence[Expr]) -> Expr:
+    if isinstance(atom, Axis):
+        return axes[atom.number]
+    if isinstance(atom, Element):
+        index = tuple(substituted(part, axes) for part in atom.index)
+        return Expr(((Element(atom.value, index, atom.bound), 1),))
+    of = substituted(atom.of, axes)
+    return of.quotient(atom.by) if isinstance(atom, Quotient) else of.remainder(atom.by)

@@ -1,0 +1,293 @@
+"""From LLVM IR as text to machine code in memory, through llvmlite: the one module that imports it.
+
+``load`` takes finished functions and gives their addresses. What neither this process nor the cache on disk holds is
+compiled in one LLVM module. The text comes tiled and vectorised, so that one pass runs (sroa: variables into
+registers) and then code generation. Code lives as long as the process. llvmlite is imported when something is to be
+compiled, not before: its import takes longer than a start from the cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import itertools
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, NamedTuple, overload
+
+from slalom.compiler import cache, image, mathlib
+from slalom.compiler.ir import Builder
+from slalom.errors import MissingExtraError
+
+__all__ = ["Stages", "Target", "assembly", "available", "kernel_stats", "load", "optimized"]
+
+
+class Target(NamedTuple):
+    """A processor, by LLVM's name for it and the features that are on (``+``) or off (``-``)."""
+
+    cpu: str
+    features: str
+
+    @classmethod
+    def host(cls) -> Target:
+        """This machine's."""
+        return _host()
+
+    def limited(self, bits: int) -> Target:
+        """The same with vectors of 256 bits at most, or of 128 (for integers: FMA comes with 256 for floats)."""
+        off = {512: "", 256: ",-avx512f", 128: ",-avx512f,-avx2"}[bits]
+        return Target(self.cpu, self.features + off)
+
+
+class Stages(NamedTuple):
+    """What a call of ``load`` did: functions asked for, found on disk, compiled, and seconds by stage."""
+
+    asked: int
+    found: int
+    compiled: int
+    text: float
+    disk: float
+    parse: float
+    passes: float
+    codegen: float
+    link: float
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {1e3 * getattr(self, name):.1f}" for name in self._fields[3:])
+        counts = f"{self.compiled} of {self.asked} kernels compiled, {self.found} from disk"
+        return f"{counts}; ms: {times}, all {1e3 * sum(self[3:]):.1f}"
+
+
+class _Unit(NamedTuple):
+    """A function, under its name, and what its module must hold beside it."""
+
+    key: str
+    name: str
+    text: str
+    support: str
+    functions: frozenset[tuple[str, str]] = frozenset()
+
+
+_lock: Final = threading.RLock()
+_addresses: Final[dict[tuple[Target, str], int]] = {}
+_latest: list[Stages] = []
+_ATTRIBUTES: Final = "attributes #0 = { nounwind }"
+
+# A child of fork must not inherit a lock that a thread of its parent holds.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def available() -> bool:
+    """Whether native code can be made: llvmlite is installed, and the processor multiplies and adds in one rounding.
+
+    Cheap: nothing is imported.
+    """
+    return importlib.util.find_spec("llvmlite") is not None and (not image.supported() or " fma " in _processor())
+
+
+@overload
+def load(kernels: Sequence[Builder], *, target: Target | None = None) -> list[int]: ...
+@overload
+def load(kernels: Mapping[str, str], support: str = "", target: Target | None = None) -> dict[str, int]: ...
+def load(
+    kernels: Sequence[Builder] | Mapping[str, str], support: str = "", target: Target | None = None
+) -> list[int] | dict[str, int]:
+    """The addresses of finished functions: of builders in order, or of texts by the names that they define.
+
+    ``support``: declarations and internal functions that the texts call (a builder knows its own). What was loaded
+    before is not compiled again; the rest is compiled in one module.
+    Raises: MissingExtraError without llvmlite; RuntimeError with LLVM's message for a text that is not valid.
+    """
+    if isinstance(kernels, Mapping):
+        units = [_Unit(_digest(text, support), name, text, support) for name, text in kernels.items()]
+        return dict(zip(kernels, _load(units, target or _host()), strict=True))
+    start = time.perf_counter()
+    units = [_unit(builder) for builder in kernels]
+    text = time.perf_counter() - start
+    return _load(units, target or _host(), text)
+
+
+def kernel_stats() -> Stages:
+    """What the latest call of ``load`` did, and how long it took."""
+    return _latest[-1] if _latest else Stages(*[0] * len(Stages._fields))
+
+
+def optimized(builder: Builder, target: Target | None = None) -> str:
+    """A kernel's IR as code generation meets it."""
+    with _lock:
+        return str(_module([_unit(builder)], target or _host())[0])
+
+
+def assembly(builder: Builder, target: Target | None = None) -> str:
+    """A kernel's machine code as text."""
+    with _lock:
+        target = target or _host()
+        return str(_machine(target).emit_assembly(_module([_unit(builder)], target)[0]))
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+def _unit(builder: Builder) -> _Unit:
+    """The key says all that the code follows from: text, declarations, and the functions of mathlib."""
+    support, functions = "\n".join(sorted(builder.declared.values())), frozenset(builder.functions)
+    key = _digest(builder.text("kernel"), support, _mathematics(functions))
+    return _Unit(key, f"k{key}", builder.text(f"k{key}"), support, functions)
+
+
+@functools.cache
+def _mathematics(needed: frozenset[tuple[str, str]]) -> str:
+    return mathlib.functions(set(needed)) if needed else ""
+
+
+def _digest(*texts: str) -> str:
+    return blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
+
+
+# --- LLVM -------------------------------------------------------------------------------------------------------------
+@functools.cache
+def _binding() -> Any:
+    """llvmlite's binding to LLVM, ready for this machine."""
+    try:
+        import llvmlite.binding as binding
+    except ImportError as error:
+        raise MissingExtraError(
+            "native code", needed="llvmlite", hint="install it with `pip install llvmlite`"
+        ) from error
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding
+
+
+@functools.cache
+def _host() -> Target:
+    """LLVM's view of this machine, which is kept on disk under the system's description of it."""
+    entry = cache.key(_processor(), _versions())
+    kept = cache.get(entry)
+    if kept is not None:
+        return Target(*kept.decode().split("\n"))
+    binding = _binding()
+    host = Target(binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    cache.put([entry], "\n".join(host).encode())
+    return host
+
+
+def _processor() -> str:
+    """The first processor's entry in /proc/cpuinfo, without what changes from moment to moment."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        lines = itertools.takewhile(str.strip, file)
+        return "".join(line for line in lines if "MHz" not in line and "bogomips" not in line)
+    return platform.processor()
+
+
+@functools.cache
+def _machine(target: Target) -> Any:
+    """Position-independent code in the small model: constants are read relative to the instruction, not by movabs."""
+    of = _binding().Target.from_default_triple()
+    return of.create_target_machine(cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small")
+
+
+@functools.cache
+def _linker() -> Any:
+    return _binding().create_lljit_compiler(_machine(_host()), use_jit_link=True)
+
+
+def _joined(units: Iterable[_Unit]) -> str:
+    """The text of a module: each declaration and each supporting function once."""
+    units = list(units)
+    support = [*dict.fromkeys(unit.support for unit in units)]
+    support.append(_mathematics(frozenset().union(*(unit.functions for unit in units))))
+    lines = "\n".join(support).splitlines()
+    declared = dict.fromkeys(line for line in lines if line.startswith("declare "))
+    others = (line for line in lines if not line.startswith("declare "))
+    return "\n".join([*declared, *others, *(unit.text for unit in units), _ATTRIBUTES])
+
+
+def _module(units: Iterable[_Unit], target: Target) -> tuple[Any, float, float]:
+    """The module of these functions after the passes; the seconds to parse and to run them."""
+    binding, start = _binding(), time.perf_counter()
+    module = binding.parse_assembly(_joined(units))
+    module.verify()  # what is not valid would end the process in code generation; 2 % of the time
+    parsed = time.perf_counter()
+    builder = binding.create_pass_builder(_machine(target), binding.create_pipeline_tuning_options(0))
+    manager = binding.create_new_module_pass_manager()
+    manager.add_sroa_pass()
+    manager.run(module, builder)
+    return module, parsed - start, time.perf_counter() - parsed
+
+
+def _load(units: Sequence[_Unit], target: Target, text: float = 0.0) -> list[int]:
+    with _lock:
+        missing = {unit.key: unit for unit in units if (target, unit.key) not in _addresses}
+        wanted, begin = len(missing), time.perf_counter()
+        if _images():
+            missing = {key: unit for key, unit in missing.items() if not _from_disk(key, target)}
+        disk = time.perf_counter() - begin
+        times = _compile([*missing.values()], target) if missing else (0.0, 0.0, 0.0, 0.0)
+        _latest[:] = [Stages(len(units), wanted - len(missing), len(missing), text, disk, *times)]
+        return [_addresses[target, unit.key] for unit in units]
+
+
+def _compile(units: Sequence[_Unit], target: Target) -> tuple[float, float, float, float]:
+    """Compile functions in one module, and place and keep them; the seconds to parse, run passes, generate, link."""
+    module, parse, passes = _module(units, target)
+    begin = time.perf_counter()
+    code = _machine(target).emit_object(module)
+    codegen, begin = time.perf_counter() - begin, time.perf_counter()
+    if _images():
+        made = image.from_object(code)
+        made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
+        _place(made, target)
+        cache.put([_entry(unit.key, target) for unit in units], made.pack())
+    else:
+        _link(code, units, target)
+    return parse, passes, codegen, time.perf_counter() - begin
+
+
+def _from_disk(key: str, target: Target) -> bool:
+    """Place the image that holds a function, unless an earlier one held it, too."""
+    if (target, key) not in _addresses:
+        data = cache.get(_entry(key, target))
+        if data is None:
+            return False
+        _place(image.Image.unpack(data), target)
+    return True
+
+
+def _place(made: image.Image, target: Target) -> None:
+    for key, address in image.place(made).items():
+        _addresses.setdefault((target, key), address)
+
+
+def _entry(key: str, target: Target) -> str:
+    return cache.key(key, *target, _versions())
+
+
+@functools.cache
+def _versions() -> str:
+    """What else the code follows from: LLVM, as llvmlite brings it, and the modules that drive it."""
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is None or spec.origin is None:
+        return ""
+    library = sorted(Path(spec.origin).parent.glob("binding/libllvmlite*"))
+    return cache.stamp(*library, Path(__file__), Path(image.__file__))
+
+
+@functools.cache
+def _images() -> bool:
+    """Whether code is kept as images; otherwise LLVM links it, and it is compiled in each process anew."""
+    return image.supported()
+
+
+def _link(code: bytes, units: Sequence[_Unit], target: Target) -> None:
+    library = _binding().JITLibraryBuilder().add_object_img(code).add_current_process()
+    for unit in units:
+        library.export_symbol(unit.name)
+    linked = library.link(_linker(), f"kernels{len(_addresses)}")
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(linked))  # the code stays, even when the interpreter ends
+    _addresses.update({(target, unit.key): linked[unit.name] for unit in units})

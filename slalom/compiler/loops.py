@@ -1,0 +1,541 @@
+"""Loop nests: a kernel as machine code, one function for sweeps, rows and columns, and the last step of products.
+
+A nest is a loop over each kept axis, and inside it one pass over the reduced axes for each level of sums (softmax: the
+maximum, then the sum of exponentials, then the result). Sixteen lanes run along the innermost axis: the reduced one in
+a row kernel, whose lanes are joined by a tree at the end, or a kept one. What does not change in a loop is written in
+front of it. Axes that every access walks as one are merged into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+import numpy as np
+
+from slalom.compiler import gemm, pointwise
+from slalom.compiler.index import (
+    Atom,
+    Axis,
+    Condition,
+    Element,
+    Expr,
+    Index,
+    Quotient,
+    axes_of,
+    axis,
+    ravel,
+    substituted,
+)
+from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Type, Value, Variable, literal
+from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
+from slalom.compiler.schedule import Apply, Choose, Kernel, Local, Node, Position, Read
+from slalom.core.dtype import DType
+from slalom.core.graph import Graph
+
+WIDE: Final = 4 * LANES
+"""Lanes of a column kernel and of a full sum: four chains of additions, which hide one another's latency."""
+
+
+def one_vector(kernel: Kernel) -> bool:
+    """Whether all that is reduced fits in one vector: then it stays in registers between the passes."""
+    return kernel.kind == "row" and len(kernel.reduced) == 1 and kernel.space[-1] <= LANES
+
+
+class Nest:
+    """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop."""
+
+    def __init__(self, kernel: Kernel, graph: Graph) -> None:
+        self.b, self.kernel, self.types = Builder(), kernel, graph.types
+        self.made = graph.made
+        self.constants = graph.constants
+        self.tasks = 1
+        self._axes: list[Expr] = list(axes_of(kernel.space))
+        self._place: dict[int, Value] = {}  # where each loop is
+        self._depths: dict[int, int] = {}  # in how many loops each axis is known
+        self._lane: int | None = None
+        self._lanes = LANES
+        self._mask: Value | None = None
+        self._guards: list[Value] = []
+        self._memo: list[dict[Any, Value]] = [{}]
+        self._done: set[int] = set()  # reductions and stored members that later passes read
+        self._bad: Variable | None = None
+        self._by_atom: dict[Element, Node] | None = None
+
+    # --- products -------------------------------------------------------------------------------------------------
+    def product(self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...]) -> None:
+        """A product with the rest of its kernel as the epilogue."""
+        *batch, m, n = range(len(shape))
+
+        def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: Value) -> None:
+            self._fit_memo()
+            depth = b.depth
+            self._memo[depth] = {}  # it may be called for one vector after the other in the same loop
+            self._lane, self._mask, self._lanes = n, mask, LANES
+            self._place |= {m: at_m, n: at_n}
+            self._depths |= dict.fromkeys((*batch, m, n), depth)
+            for i in reversed(batch):
+                whole = b.word(("extent", i), shape[i])
+                rest = b.binary("udiv", at_batch, whole)
+                self._place[i], at_batch = b.sub(at_batch, b.mul(rest, whole)), rest
+            eq = self.kernel.eq
+            assert eq is not None
+            self._memo[depth][Local(eq.out)] = sums
+            self._store_all(self.kernel.stores)
+
+        gemm.emit(self.b, product, operands, finish)
+        self._report()
+
+    # --- nests ----------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """The loops of a sweep, row or column kernel."""
+        kernel = self.kernel
+        kept = [i for i in range(len(kernel.space)) if i not in kernel.reduced]
+        reduced = [i for i in range(len(kernel.space)) if i in kernel.reduced]
+        extents = dict(enumerate(kernel.space))
+        kept, reduced = self._merged(kept, reduced, extents)
+        inner = reduced if kernel.kind == "row" else kept
+        self._lane = inner[-1] if inner else None
+        if self._lane is not None:
+            wide = kernel.kind == "column" or (kernel.kind == "row" and not kept)
+            self._lanes = _lanes_for(extents[self._lane], wide)
+        with ExitStack() as stack:
+            for number in kept:
+                self._open(stack, number, extents[number], parallel=number == kept[0])
+            self._passes(reduced, extents)
+        self._report()
+
+    def _merged(self, kept: list[int], reduced: list[int], extents: dict[int, int]) -> tuple[list[int], list[int]]:
+        """Let neighbouring loops be one where every access allows it."""
+        exprs = list(self._exprs())
+        for group in (kept, reduced):
+            i = len(group) - 2
+            while i >= 0:
+                outer, inner = group[i], group[i + 1]
+                if all(_joined(e, outer, inner, extents[inner]) for e in exprs):
+                    extents[inner] *= extents[outer]
+                    onto: list[Expr] = [axis(k, extents[k]) if k in extents else Expr() for k in range(len(self._axes))]
+                    onto[outer] = Expr()
+                    self._axes = [substituted(e, onto) for e in self._axes]
+                    exprs = [substituted(e, onto) for e in exprs]
+                    del group[i]
+                i -= 1
+        return kept, reduced
+
+    def _exprs(self) -> Iterator[Expr]:
+        """Every index expression of the kernel."""
+        kernel = self.kernel
+        nodes: list[Node] = [*kernel.bodies.values(), *kernel.elements.values()]
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, Read):
+                yield from _with_parts(ravel(node.index, self.types[node.value].shape))
+            elif isinstance(node, Position):
+                yield from _with_parts(node.expr)
+            elif isinstance(node, Apply):
+                nodes.extend(node.args)
+            elif isinstance(node, Choose):
+                for conditions, case in node.cases:
+                    for condition in conditions:
+                        yield from _with_parts(condition.expr)
+                    nodes.extend([] if case is None else [case])
+        for value in kernel.stores:
+            yield from _with_parts(ravel(kernel.members[value], self.types[value].shape))
+
+    def _open(self, stack: ExitStack, number: int, extent: int, *, parallel: bool = False) -> None:
+        """Enter the loop over an axis."""
+        b, lane = self.b, number == self._lane
+        step = self._lanes if lane else 1
+        stop = b.word(("extent", number), extent)
+        if parallel:
+            self.tasks = -(-extent // step)
+            at = stack.enter_context(b.loop(b.begin, b.end))
+            at = b.mul(at, b.int(step)) if lane else at
+        else:
+            at = stack.enter_context(b.loop(0, stop, step))
+        self._place[number], self._depths[number] = at, b.depth
+        self._fit_memo()
+        if lane:
+            self._mask = b.lanes_below(b.sub(stop, at), self._lanes)
+
+    def _fit_memo(self) -> None:
+        """As many scopes as there are open loops: what was computed in a closed one is gone."""
+        del self._memo[self.b.depth + 1 :]
+        while len(self._memo) <= self.b.depth:
+            self._memo.append({})
+
+    # --- passes ---------------------------------------------------------------------------------------------------
+    def _passes(self, reduced: list[int], extents: dict[int, int]) -> None:
+        kernel = self.kernel
+        levels = _levels(kernel)
+        sums = [v for v in kernel.bodies if v in kernel.sums]
+        full = [v for v in kernel.stores if v in levels and self._is_full(v)]
+        for level in range(max([levels[v] for v in (*sums, *full)], default=-1) + 1):
+            now = [v for v in sums if levels[v] == level]
+            stored = [v for v in full if levels[v] == level]
+            if not now and not stored:
+                continue
+            totals = {v: self._total(v) for v in now}
+            with ExitStack() as stack:
+                if one_vector(kernel) and reduced:
+                    self._whole_lane(reduced, extents)
+                else:
+                    for number in reduced:
+                        self._open(stack, number, extents[number])
+                found = {v: self._widened(self._emit(kernel.bodies[v]), v) for v in now}
+                for v, term in found.items():
+                    self._add(totals[v], v, term)
+                self._store_all(stored)
+            self._fit_memo()
+            for v, total in totals.items():
+                self._memo[self.b.depth][Local(v)] = self._closed(total.get(), v)
+            self._done.update(now, stored)
+        self._store_all([v for v in kernel.stores if v not in full])
+
+    def _whole_lane(self, reduced: list[int], extents: dict[int, int]) -> None:
+        (number,) = reduced
+        if number in self._depths:
+            return
+        b = self.b
+        self._place[number], self._depths[number] = b.int(0), b.depth
+        self._mask = b.lanes_below(b.word(("extent", number), extents[number]), self._lanes)
+
+    def _is_full(self, value: int) -> bool:
+        """Whether a member has an element for each of the reduced ones too."""
+        axes = frozenset[int]().union(*(e.axes for e in self.kernel.members[value]))
+        return not self.kernel.reduced or bool(axes & self.kernel.reduced)
+
+    def _total(self, value: int) -> Variable:
+        """The accumulator of a reduction, empty."""
+        dtype, lanes = self.types[value].dtype, self._lanes if self._lane is not None else 0
+        type = Type(scalar_of(dtype), lanes)
+        return self.b.variable(literal(0 if self.made[value].prim.name == "sum" else _least(dtype), type))
+
+    def _widened(self, term: Value, value: int) -> Value:
+        """A term in the dtype of the sum, in all lanes, those beyond the end neutral."""
+        source, target = self.types[self.made[value].inputs[0]].dtype, self.types[value].dtype
+        term = pointwise.cast(self.b, term, source, target)
+        if self._lane is None:
+            return term
+        term = self._splat(term)
+        if self.kernel.kind != "row":
+            return term
+        assert self._mask is not None
+        neutral = 0 if self.made[value].prim.name == "sum" else _least(target)
+        return self.b.select(self._mask, term, literal(neutral, term.type))
+
+    def _add(self, total: Variable, value: int, term: Value) -> None:
+        total.set(self._join(value, total.get(), term))
+
+    def _join(self, value: int, x: Value, y: Value) -> Value:
+        dtype = self.types[value].dtype
+        if self.made[value].prim.name == "sum":
+            return self.b.add(x, y)
+        return pointwise.maximum(self.b, Operand(x, dtype), Operand(y, dtype))
+
+    def _closed(self, total: Value, value: int) -> Value:
+        if self.kernel.kind != "row" or not total.type.lanes:
+            return total
+        return self.b.tree(total, lambda x, y: self._join(value, x, y))
+
+    # --- stores ---------------------------------------------------------------------------------------------------
+    def _store_all(self, values: list[int]) -> None:
+        """Compute members, and then store them: in place of what they were computed from, perhaps."""
+        found = [(v, self._emit(Local(v))) for v in values]
+        for v, result in found:
+            self._store(v, result)
+
+    def _store(self, value: int, result: Value) -> None:
+        b, dtype = self.b, self.types[value].dtype
+        flat = self._sub(ravel(self.kernel.members[value], self.types[value].shape))
+        if result.type.scalar == "i1":
+            result = b.convert("zext", result, "i8")
+        base = b.pointer(("memory", value), Memory(value))
+        element = Type(memory_scalar(dtype))
+        if self._lane is None or self._lane not in flat.axes:
+            if result.type.lanes:
+                raise AssertionError(f"%{value}: a vector for one element")
+            b.store(result, b.offset(base, self._number(flat), element))
+            return
+        assert self._mask is not None
+        result = self._splat(result)
+        if flat.coefficient(self._lane) == 1 and flat.plus(axis(self._lane, 1), -1).axes.isdisjoint({self._lane}):
+            b.store_masked(result, b.offset(base, self._start_of(flat), element), self._mask)
+        else:
+            b.scatter(result, self._addresses(base, flat, element), self._mask)
+
+    def _splat(self, x: Value) -> Value:
+        return x if x.type.lanes or self._lane is None else self.b.splat(x, self._lanes)
+
+    def _report(self) -> None:
+        """Store a nonzero status if an index was out of range."""
+        if self._bad is not None:
+            with self.b.when(self._bad.get()):
+                self.b.store(Value("1", I64), self.b.pointer("status", STATUS))
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+    def _depth(self, node: Node) -> int:
+        """In how many of the open loops a node changes."""
+        if self._guards:
+            return self.b.depth
+        if isinstance(node, Read):
+            return self._depth_of(*node.index)
+        if isinstance(node, Position):
+            return self._depth_of(node.expr)
+        if isinstance(node, Local):
+            return self._depth_of(*self.kernel.members[node.value])
+        if isinstance(node, Apply):
+            return max((self._depth(arg) for arg in node.args), default=0)
+        parts = [condition.expr for conditions, _ in node.cases for condition in conditions]
+        return max([self._depth_of(*parts), *(self._depth(case) for _, case in node.cases if case is not None)])
+
+    def _depth_of(self, *exprs: Expr) -> int:
+        axes = frozenset[int]().union(*(self._sub(e).axes for e in exprs))
+        found = max((self._depths.get(i, 0) for i in axes), default=0)
+        return min(found, self.b.depth)
+
+    def _sub(self, expr: Expr) -> Expr:
+        return substituted(expr, self._axes)
+
+    def _emit(self, node: Node) -> Value:
+        key: Any = (node, tuple(g.text for g in self._guards)) if self._guards else node
+        for scope in self._memo[: self.b.depth + 1]:
+            if key in scope:
+                return scope[key]
+        depth = self._depth(node)
+        with self.b.at(depth):
+            value = self._made(node)
+        self._memo[depth][key] = value
+        return value
+
+    def _made(self, node: Node) -> Value:
+        if isinstance(node, Read):
+            return self._read(node)
+        if isinstance(node, Position):
+            return self._integer(node.expr)
+        if isinstance(node, Local):
+            if node.value in self._done and self._is_full(node.value) and not one_vector(self.kernel):
+                return self._read(Read(node.value, self.kernel.members[node.value]))
+            return self._emit(self.kernel.bodies[node.value])
+        if isinstance(node, Choose):
+            return self._chosen(node)
+        return self._applied(node)
+
+    def _applied(self, node: Apply) -> Value:
+        eq = self.made[node.value]
+        prim, types = eq.prim, [self.types[v] for v in eq.inputs]
+        args = [self._emit(arg) for arg in node.args]
+        lanes = max(a.type.lanes for a in args)
+        if lanes:
+            args = [a if a.type.lanes else self.b.splat(a, lanes) for a in args]
+        if prim.name == "cast":
+            return pointwise.cast(self.b, args[0], types[0].dtype, eq.params["dtype"])
+        return pointwise.emit(self.b, prim, [Operand(a, t.dtype) for a, t in zip(args, types, strict=True)])
+
+    def _chosen(self, node: Choose) -> Value:
+        """The first case that holds; memory is touched under its conditions only."""
+        b = self.b
+        type = Type(scalar_of(self.types[node.value].dtype))
+        result = literal(0, type)
+        for conditions, case in reversed(node.cases):
+            holds = [self._holds(c) for c in conditions]
+            self._guards.extend(holds)
+            value = literal(0, type) if case is None else self._emit(case)
+            del self._guards[len(self._guards) - len(holds) :]
+            for condition in holds:
+                lanes = max(condition.type.lanes, value.type.lanes, result.type.lanes)
+                parts = [p if p.type.lanes == lanes else self._spread(p, lanes) for p in (condition, value, result)]
+                value = b.select(*parts)
+            result = value
+        return result
+
+    def _spread(self, x: Value, lanes: int) -> Value:
+        if x.text == literal(0, x.type).text:
+            return literal(0, Type(x.type.scalar, lanes))
+        return self.b.splat(x, lanes)
+
+    def _holds(self, condition: Condition) -> Value:
+        x = self._integer(condition.expr)
+        number = self.b.word(("number", condition), condition.number)
+        if x.type.lanes:
+            number = self.b.splat(number, x.type.lanes)
+        return self.b.compare({"lt": "slt", "ge": "sge"}.get(condition.how, condition.how), x, number)
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+    def _read(self, node: Read) -> Value:
+        b, of = self.b, self.types[node.value]
+        known = self.constants.get(node.value)
+        if known is not None and known.ndim == 0 and (of.dtype.kind == "b" or known in (0, np.inf)):
+            return literal(known.item(), Type(scalar_of(of.dtype)))
+        base, element = b.pointer(("memory", node.value), Memory(node.value)), Type(memory_scalar(of.dtype))
+        flat = self._sub(ravel(node.index, of.shape))
+        if self._lane is None or self._lane not in flat.axes:
+            place = self._number(flat)
+            for guard in self._guards:
+                if not guard.type.lanes:
+                    place = b.select(guard, place, b.int(0))
+            found = b.load(element, b.offset(base, place, element))
+        else:
+            mask = self._guarded()
+            type = Type(element.scalar, self._lanes)
+            if flat.coefficient(self._lane) == 1 and self._lane not in flat.plus(axis(self._lane, 1), -1).axes:
+                found = b.load_masked(type, b.offset(base, self._start_of(flat), element), mask)
+            else:
+                found = b.gather(type, self._addresses(base, flat, element), mask)
+        return b.compare("ne", found, literal(0, found.type)) if of.dtype.kind == "b" else found
+
+    def _guarded(self) -> Value:
+        """The lanes that may be read."""
+        mask = self._mask
+        assert mask is not None
+        for guard in self._guards:
+            mask = self.b.binary("and", mask, self._splat(guard))
+        return mask
+
+    def _start_of(self, flat: Expr) -> Value:
+        """The element of the first lane, where the others follow it."""
+        assert self._lane is not None
+        return self.b.add(self._number(flat.plus(axis(self._lane, 1), -1)), self._place[self._lane])
+
+    def _addresses(self, base: Value, flat: Expr, element: Type) -> Value:
+        """The address of each lane's element."""
+        places = self._integer(flat)
+        return self.b.op(f"getelementptr {element}, {base}, {places}", Type("ptr", self._lanes))
+
+    # --- integers -------------------------------------------------------------------------------------------------
+    def _integer(self, expr: Expr) -> Value:
+        """An index expression as i64: a vector where it changes along the lanes."""
+        expr = self._sub(expr)
+        if self._lane is None or self._lane not in expr.axes:
+            return self._number(expr)
+        key = ("lanes", expr)
+        for scope in self._memo[: self.b.depth + 1]:
+            if key in scope:
+                return scope[key]
+        fixed = Expr(tuple(t for t in expr.terms if self._lane not in Expr((t,)).axes), expr.constant)
+        total = self.b.splat(self._number(fixed), self._lanes)
+        for atom, c in expr.terms:
+            if self._lane in Expr(((atom, 1),)).axes:
+                total = self.b.add(total, self._scaled(self._atom(atom), c, expr))
+        self._memo[self.b.depth][key] = total
+        return total
+
+    def _number(self, expr: Expr) -> Value:
+        """An expression that is the same in all lanes."""
+        depth = self.b.depth if self._guards else self._depth_of(expr)
+        key = ("number", expr)
+        for scope in self._memo[: depth + 1]:
+            if key in scope:
+                return scope[key]
+        with self.b.at(depth):
+            parts = [self._scaled(self._atom(atom), c, expr) for atom, c in expr.terms]
+            if expr.constant:
+                parts.append(self.b.word(("constant", expr), expr.constant))
+            total = parts[0] if parts else self.b.int(0)
+            for part in parts[1:]:
+                total = self.b.add(total, part)
+        self._memo[depth][key] = total
+        return total
+
+    def _scaled(self, value: Value, c: int, expr: Expr) -> Value:
+        if c == 1:
+            return value
+        word = self.b.word(("stride", expr, value.text), c)
+        return self.b.mul(value, self.b.splat(word, value.type.lanes) if value.type.lanes else word)
+
+    def _atom(self, atom: Atom) -> Value:
+        b = self.b
+        if isinstance(atom, Axis):
+            at = self._place[atom.number]
+            return b.add(b.splat(at, self._lanes), b.iota("i64", self._lanes)) if atom.number == self._lane else at
+        if isinstance(atom, Element):
+            return self._element(atom)
+        of = self._integer(atom.of)
+        by = b.word(("divisor", atom), atom.by)
+        by = b.splat(by, of.type.lanes) if of.type.lanes else by
+        return b.binary("udiv" if isinstance(atom, Quotient) else "urem", of, by)
+
+    def _element(self, atom: Element) -> Value:
+        """An integer from data, checked: one out of range is reported, and 0 stands for it."""
+        b, dtype = self.b, self.types[atom.value].dtype
+        found = pointwise.cast(b, self._emit(self._elements()[atom]), dtype, np.dtype(np.int64))
+        bound = b.word(("bound", atom), atom.bound)
+        bound = b.splat(bound, found.type.lanes) if found.type.lanes else bound
+        bad = b.compare("uge", found, bound)
+        safe = b.select(bad, literal(0, found.type), found)
+        if found.type.lanes:
+            seen = b.binary("and", bad, self._guarded())
+            bad = b.op(f"bitcast {seen} to i{found.type.lanes}", Type(f"i{found.type.lanes}"))
+            bad = b.compare("ne", bad, literal(0, bad.type))
+        else:
+            for guard in self._guards:
+                if not guard.type.lanes:
+                    bad = b.binary("and", bad, guard)
+        if self._bad is None:
+            self._bad = b.variable(Type("i1"))
+            b.set_first(self._bad, literal(0, Type("i1")))
+        self._bad.set(b.binary("or", self._bad.get(), bad))
+        return safe
+
+    def _elements(self) -> dict[Element, Node]:
+        """By atom, over the merged axes, the node that its integer is made of."""
+        if self._by_atom is None:
+            self._by_atom = {_replaced(atom, self._axes): node for atom, node in self.kernel.elements.items()}
+        return self._by_atom
+
+
+def _replaced(atom: Element, axes: list[Expr]) -> Element:
+    return Element(atom.value, tuple(substituted(part, axes) for part in atom.index), atom.bound)
+
+
+def _levels(kernel: Kernel) -> dict[int, int]:
+    """In which pass each member is known; a sum in the one after that in which it is made."""
+    levels: dict[int, int] = {}
+
+    def level(node: Node) -> int:
+        if isinstance(node, Local):
+            return levels[node.value] + (node.value in kernel.sums)
+        if isinstance(node, Apply):
+            return max((level(arg) for arg in node.args), default=0)
+        if isinstance(node, Choose):
+            return max((level(case) for _, case in node.cases if case is not None), default=0)
+        if isinstance(node, Read):
+            found = [level(kernel.elements[e]) for e in kernel.elements if _uses(node.index, e)]
+            return max(found, default=0)
+        return 0
+
+    for value, body in kernel.bodies.items():
+        levels[value] = level(body)
+    return levels
+
+
+def _uses(index: Index, element: Element) -> bool:
+    return any(atom == element for expr in index for atom, _ in expr.terms)
+
+
+def _with_parts(expr: Expr) -> Iterator[Expr]:
+    """An expression and those inside its atoms."""
+    yield expr
+    for atom, _ in expr.terms:
+        if isinstance(atom, Element):
+            for part in atom.index:
+                yield from _with_parts(part)
+        elif not isinstance(atom, Axis):
+            yield from _with_parts(atom.of)
+
+
+def _joined(expr: Expr, outer: int, inner: int, extent: int) -> bool:
+    """Whether an expression walks two axes as one."""
+    return expr.coefficient(outer) == expr.coefficient(inner) * extent
+
+
+def _lanes_for(extent: int, wide: bool) -> int:
+    if not wide or extent <= LANES:
+        return LANES
+    return 2 * LANES if extent <= 2 * LANES else WIDE
+
+
+def _least(dtype: DType) -> Any:
+    """What every maximum starts from."""
+    return -np.inf if dtype.kind == "f" else 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)

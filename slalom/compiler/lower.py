@@ -1,0 +1,187 @@
+"""Lowering: each kernel of a schedule as calls of generated functions, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from slalom.compiler import gemm
+from slalom.compiler.index import Expr
+from slalom.compiler.indexed import EMITTERS
+from slalom.compiler.ir import STATUS, Builder, Memory
+from slalom.compiler.loops import Nest
+from slalom.compiler.pointwise import memory_scalar
+from slalom.compiler.schedule import Kernel, Schedule
+from slalom.core.shape import size
+
+BLOCK_ROWS: Final = 128
+"""Rows of a product that are done for one column tile before the next."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a kernel. ``words``: what its argument words hold, a Memory or a number · ``writes``, ``reads``: the
+    values in memory that it touches · ``checks``: whether it may report an index out of range · ``flops``, ``bytes``:
+    what it takes, from the extents of the graph."""
+
+    kernel: Kernel | None
+    builder: Builder
+    tasks: int
+    words: tuple[Memory | int, ...]
+    writes: tuple[int, ...]
+    reads: frozenset[int]
+    checks: bool = False
+    flops: int = 0
+
+
+@dataclass(eq=False)
+class Lowered:
+    """The calls, and the sizes in bytes of the memory that they need beside the values of the graph."""
+
+    schedule: Schedule
+    calls: list[Call] = field(default_factory=list)
+    scratch: dict[int, int] = field(default_factory=dict)
+
+
+def lower(schedule: Schedule, register_bytes: int = 64) -> Lowered:
+    """The calls of a schedule. Those that write state come last where they can."""
+    lowering = _Lowering(schedule, register_bytes)
+    for kernel in _ordered(schedule):
+        lowering.add(kernel)
+    return lowering.lowered
+
+
+def _ordered(schedule: Schedule) -> list[Kernel]:
+    """A topological order in which kernels whose results are written outside come as late as they can."""
+    written = {schedule.roots[o.value] for o in schedule.graph.outputs if o.kind == "write"}
+    late = sum(1 << k.number for k in schedule.kernels if any(v in written for v in k.stores))
+
+    def waits(kernel: Kernel) -> bool:
+        return bool((1 << kernel.number | kernel.before) & late)
+
+    return sorted(schedule.kernels, key=waits)
+
+
+class _Lowering:
+    def __init__(self, schedule: Schedule, register_bytes: int) -> None:
+        self.schedule, self.graph, self.register_bytes = schedule, schedule.graph, register_bytes
+        self.types = schedule.graph.types
+        self.lowered = Lowered(schedule)
+        self.packed: dict[Any, int] = {}
+
+    def add(self, kernel: Kernel) -> None:
+        if kernel.kind == "product":
+            self._product(kernel)
+        elif kernel.kind == "index":
+            self._index(kernel)
+        else:
+            nest = Nest(kernel, self.graph)
+            nest.run()
+            self._call(kernel, nest.b, nest.tasks, nest.b.bound, flops=size(kernel.space) * len(kernel.bodies))
+
+    def _call(
+        self, kernel: Kernel | None, b: Builder, tasks: int, words: Sequence[Any], flops: int = 0, writes: Any = None
+    ) -> None:
+        touched = {word.value for word in words if isinstance(word, Memory)}
+        writes = tuple(kernel.stores) if writes is None and kernel is not None else tuple(writes)
+        checks = STATUS in words
+        reads = frozenset(touched - {STATUS.value} - set(writes))
+        self.lowered.calls.append(Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops))
+
+    def _scratch(self, bytes: int) -> int:
+        number = len(self.types) + len(self.lowered.scratch)
+        self.lowered.scratch[number] = bytes
+        return number
+
+    # --- templates ------------------------------------------------------------------------------------------------
+    def _index(self, kernel: Kernel) -> None:
+        eq = kernel.eq
+        assert eq is not None
+        b = Builder()
+        types = [self.types[v] for v in eq.inputs]
+        plan = EMITTERS[eq.prim.name](b, types, self.types[eq.out], eq.params)
+        scratch = self._scratch(plan.scratch) if plan.scratch else -2
+        meanings: dict[str, Any] = {"out": Memory(eq.out), "status": STATUS, "scratch": Memory(scratch)}
+        words = [
+            word
+            if not isinstance(word, tuple)
+            else Memory(kernel.operands[word[1]][0])
+            if word[0] == "in"
+            else meanings[word[0]]
+            for word in b.bound
+        ]
+        writes = (eq.out, scratch) if plan.scratch else (eq.out,)
+        self._call(kernel, b, plan.tasks, words, size(self.types[eq.out].shape), writes)
+
+    # --- products -------------------------------------------------------------------------------------------------
+    def _product(self, kernel: Kernel) -> None:
+        eq = kernel.eq
+        assert eq is not None
+        shape, dtype = self.types[eq.out].shape, self.types[eq.out].dtype
+        *batch, m, n = range(len(shape))
+        k, depth = len(shape), self.types[eq.inputs[0]].shape[-1]
+        (a, a_at), (right, b_at) = kernel.operands
+        assert a_at is not None and b_at is not None
+        flat = _batch_stride(a_at, batch, shape), _batch_stride(b_at, batch, shape)
+        many = size(shape[:-2])
+        scalar = memory_scalar(dtype)
+        product = gemm.choose(
+            shape[n], scalar, batched=bool(batch), logical=dtype.kind == "b", register_bytes=self.register_bytes
+        )
+        columns, b_row, b_batch = product.columns, b_at.coefficient(k), flat[1]
+        place, panel = Memory(right, b_at.constant * dtype.itemsize), columns
+        if b_at.coefficient(n) != 1 or _conflicts(b_row * dtype.itemsize, depth, shape[m]):
+            panels = -(-shape[n] // columns)
+            place = self._pack(right, b_at, scalar, product.vectors, (depth, shape[n]), (k, n), b_batch, many, panels)
+            b_row, panel = columns, depth * columns
+            b_batch = panels * panel if b_batch else 0
+        operands = gemm.Operands(
+            m=shape[m], n=shape[n], k=depth,
+            a=Memory(a, a_at.constant * dtype.itemsize), a_row=a_at.coefficient(m), a_k=a_at.coefficient(k),
+            b=place, b_panel=panel, b_row=b_row, block=max(1, BLOCK_ROWS // product.rows),
+            a_batch=flat[0], b_batch=b_batch,
+        )  # fmt: skip
+        nest = Nest(kernel, self.graph)
+        nest.product(product, operands, shape)
+        tasks = product.tasks(shape[m], shape[n], many)
+        self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth)
+
+    def _pack(
+        self, value: int, at: Expr, scalar: str, vectors: int, shape: tuple[int, int], axes: tuple[int, int],
+        stride: int, batch: int, panels: int,
+    ) -> Memory:  # fmt: skip
+        """Where a right-hand side lies in panels: packed once for all products that read it so."""
+        depth, n = shape
+        steps = at.coefficient(axes[0]), at.coefficient(axes[1])
+        key = (value, at.constant, steps, shape, stride, vectors)
+        if key in self.packed:
+            return Memory(self.packed[key])
+        batch = batch if stride else 1
+        order: Any = "rows" if steps[1] == 1 else "columns" if steps[0] == 1 else "any"
+        packing = gemm.Packing(scalar, vectors, order, batched=batch > 1)
+        columns = packing.columns
+        itemsize = self.types[value].dtype.itemsize
+        number = self._scratch(batch * panels * depth * columns * itemsize)
+        self.packed[key] = number
+        b = Builder()
+        gemm.emit_pack(
+            b,
+            packing,
+            gemm.PackOperands(
+                depth, n, Memory(value, at.constant * itemsize), steps[0], steps[1], Memory(number), depth * columns, stride,
+                panels * depth * columns,
+            ),
+        )  # fmt: skip
+        self._call(None, b, packing.tasks(n, batch), b.bound, 0, (number,))
+        return Memory(number)
+
+
+def _conflicts(row_bytes: int, depth: int, rows: int) -> bool:
+    """Whether rows of B lie on top of one another in the cache, and are read often enough for packing to pay."""
+    return row_bytes % 2048 == 0 and depth >= 64 and rows >= 64
+
+
+def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:
+    """By how much an operand moves on with the flat batch index."""
+    return at.coefficient(batch[-1]) if batch else 0

@@ -1,0 +1,168 @@
+"""Memory plan: where each value lives. One arena for what only the program sees, no allocation while it runs.
+
+A value that becomes the new content of a state is computed in place, in the state's own memory, where nobody needs the
+old content any more; otherwise it is made aside and copied at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from slalom.compiler.index import ravel
+from slalom.compiler.lower import Call, Lowered
+from slalom.compiler.schedule import Kernel, reads
+from slalom.core.shape import size
+
+ALIGN: Final = 64
+SKEW: Final = 64 * 5
+"""Between large values, so that equal elements of several do not compete for one place in the cache."""
+
+
+class Place(NamedTuple):
+    """An input, an output or a constant by number, or an offset in the arena in bytes."""
+
+    where: Literal["input", "output", "constant", "arena"]
+    number: int
+
+
+class Copy(NamedTuple):
+    """At the end of a step: so many bytes of a value become an output."""
+
+    source: Place
+    target: Place
+    bytes: int
+
+
+@dataclass(eq=False)
+class Plan:
+    """``places`` of values, bytes of the ``arena``, ``copies`` after the last call, and the first call (by number)
+    from which on the outside is written."""
+
+    places: dict[int, Place] = field(default_factory=dict)
+    arena: int = 0
+    copies: list[Copy] = field(default_factory=list)
+    commit: int = 0
+    in_place: dict[int, int] = field(default_factory=dict)
+    """Output number → input number, where the output is the input's own memory."""
+
+    def __str__(self) -> str:
+        lines = [f"arena of {self.arena} bytes, commit before call {self.commit}"]
+        lines += [f"  %{v}: {place.where} {place.number}" for v, place in sorted(self.places.items())]
+        lines += [f"  at the end: {copy.bytes} bytes of {copy.source} to {copy.target}" for copy in self.copies]
+        return "\n".join(lines)
+
+
+def plan(lowered: Lowered, targets: dict[int, int], guard: int | None = None) -> Plan:
+    """Place all values.
+
+    targets: for outputs that become the content of an input, the number of that input · guard: the number of an output
+    that must be known before anything outside is written.
+    """
+    return _Planner(lowered, targets, guard).plan()
+
+
+class _Planner:
+    def __init__(self, lowered: Lowered, targets: dict[int, int], guard: int | None) -> None:
+        self.lowered, self.targets, self.guard = lowered, targets, guard
+        self.graph, self.calls, self.roots = lowered.schedule.graph, lowered.calls, lowered.schedule.roots
+        self.found = Plan(commit=len(lowered.calls))
+
+    def plan(self) -> Plan:
+        graph, found = self.graph, self.found
+        for i, given in enumerate(graph.inputs):
+            found.places[given.value] = Place("input", i)
+        for value in graph.constants:
+            found.places[value] = Place("constant", value)
+        self._outputs()
+        self._arena()
+        for i, output in enumerate(graph.outputs):
+            place = found.places[self.roots[output.value]]
+            if place != self._target(i):
+                found.copies.append(Copy(place, self._target(i), self._bytes(self.roots[output.value])))
+        return found
+
+    def _target(self, i: int) -> Place:
+        return Place("input", self.targets[i]) if i in self.targets else Place("output", i)
+
+    def _outputs(self) -> None:
+        """Let results be computed where they are wanted."""
+        places = self.found.places
+        checked = max((i for i, call in enumerate(self.calls) if call.checks), default=-1)
+        if self.guard is not None:
+            checked = max(checked, self._maker(self.roots[self.graph.outputs[self.guard].value]))
+        for i, output in enumerate(self.graph.outputs):
+            root = self.roots[output.value]
+            if root in places:
+                continue
+            if i not in self.targets:
+                places[root] = Place("output", i)
+                continue
+            given = self.graph.inputs[self.targets[i]].value
+            maker = self._maker(root)
+            if (
+                maker > checked
+                and self._last_read(given) <= maker
+                and self._may_replace(self.calls[maker], root, given)
+            ):
+                places[root] = Place("input", self.targets[i])
+                self.found.in_place[i] = self.targets[i]
+                self.found.commit = min(self.found.commit, maker)
+
+    def _maker(self, value: int) -> int:
+        """The number of the call that stores a value; −1 for what was there before."""
+        return next((n for n, call in enumerate(self.calls) if value in call.writes), -1)
+
+    def _last_read(self, value: int) -> int:
+        last = max((n for n, call in enumerate(self.calls) if value in call.reads), default=-1)
+        copied = any(self.roots[o.value] == value for o in self.graph.outputs)
+        return len(self.calls) if copied else last
+
+    def _may_replace(self, call: Call, root: int, old: int) -> bool:
+        """Whether a call may write a value over another: it reads that, if at all, at the same element only."""
+        kernel = call.kernel
+        if old not in call.reads:
+            return True
+        if kernel is None or kernel.kind not in ("sweep", "product") or any(v == old for v, _ in kernel.operands):
+            return False
+        at = ravel(kernel.members[root], self.graph.types[root].shape)
+        shape = self.graph.types[old].shape
+        return all(ravel(index, shape) == at for index in _reads_of(kernel, old))
+
+    # --- the arena ------------------------------------------------------------------------------------------------
+    def _arena(self) -> None:
+        places, found = self.found.places, self.found
+        lives: dict[int, list[int]] = {}
+        for n, call in enumerate(self.calls):
+            for value in (*call.writes, *call.reads):
+                if value not in places:
+                    lives.setdefault(value, [n, n])[1] = n
+        for output in self.graph.outputs:
+            if self.roots[output.value] in lives:
+                lives[self.roots[output.value]][1] = len(self.calls)
+        taken: list[tuple[int, int, int, int]] = []  # first and last call, from and to which byte
+        for value, (first, last) in sorted(lives.items(), key=lambda item: (-self._bytes(item[0]), item[0])):
+            need = -(-self._bytes(value) // ALIGN) * ALIGN
+            need = need + SKEW if need >= 4096 else max(need, ALIGN)
+            start = 0
+            for a, b, low, high in sorted(taken, key=lambda t: t[2]):
+                if a <= last and first <= b and start < high and low < start + need:
+                    start = high
+            taken.append((first, last, start, start + need))
+            places[value] = Place("arena", start)
+            found.arena = max(found.arena, start + need)
+
+    def _bytes(self, value: int) -> int:
+        scratch = self.lowered.scratch.get(value)
+        if scratch is not None:
+            return scratch
+        of = self.graph.types[value]
+        return size(of.shape) * of.dtype.itemsize
+
+
+def _reads_of(kernel: Kernel, value: int) -> Iterator[tuple]:  # type: ignore[type-arg]
+    for node in (*kernel.bodies.values(), *kernel.elements.values()):
+        for read in reads(node):
+            if read.value == value:
+                yield read.index

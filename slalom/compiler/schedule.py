@@ -1,0 +1,605 @@
+"""Schedule: a graph cut into kernels, the pieces that become one loop nest each.
+
+Five kinds: **product** (a matmul with the elementwise work on its result), **row** and **column** (sums and maxima over
+the last or over leading axes, with all that is computed over the same elements), **sweep** (elementwise work alone)
+and **index** (sorting, scans, scatters: templates of their own). Views are never computed: they become index
+expressions. What is cheap is computed again where it is needed instead of stored.
+
+A value joins a kernel when every operand is at hand there: computed at the very same element, or finished before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from slalom.compiler.index import (
+    ZERO,
+    Axis,
+    Condition,
+    Element,
+    Expr,
+    Index,
+    axes_of,
+    axis,
+    cases,
+    ravel,
+    unravel,
+)
+from slalom.core.graph import Equation, Graph, Type
+from slalom.core.ops.structural import BROADCAST
+from slalom.core.primitive import Array
+from slalom.core.shape import Shape, size
+
+CHEAP: Final = frozenset(
+    "add sub mul neg abs relu maximum minimum eq ne lt le where bitand bitor bitnot shift_right cast sign".split()
+)
+"""Operations that may be done again rather than kept in memory."""
+MASKS: Final = frozenset("eq ne lt le".split())
+FREE_COST: Final = 4
+"""As many of them in a row."""
+OPAQUE: Final = frozenset("cumsum argsort argmax scatter_add fold random_bits".split())
+REDUCTIONS: Final = frozenset({"sum", "amax"})
+
+
+# --- what a kernel computes for one element -----------------------------------------------------------------------
+class Read(NamedTuple):
+    """An element of a value in memory."""
+
+    value: int
+    index: Index
+
+
+class Local(NamedTuple):
+    """A value of this kernel at the element where it is defined."""
+
+    value: int
+
+
+class Position(NamedTuple):
+    """An index expression as a number: an element of arange."""
+
+    expr: Expr
+
+
+class Apply(NamedTuple):
+    """An elementwise operation, that which makes ``value``, of these operands."""
+
+    value: int
+    name: str
+    args: tuple[Node, ...]
+
+
+class Choose(NamedTuple):
+    """The first case whose conditions hold; None stands for 0."""
+
+    cases: tuple[tuple[tuple[Condition, ...], Node | None], ...]
+    value: int
+
+
+Node = Read | Local | Position | Apply | Choose
+
+
+def reads(node: Node) -> Iterator[Read]:
+    """All elements in memory that a node reads, those of indices apart."""
+    if isinstance(node, Read):
+        yield node
+    elif isinstance(node, Apply):
+        for arg in node.args:
+            yield from reads(arg)
+    elif isinstance(node, Choose):
+        for _, case in node.cases:
+            if case is not None:
+                yield from reads(case)
+
+
+@dataclass(eq=False)
+class Kernel:
+    """One piece. ``members``: the values computed in it, in order, and the index at which each is defined.
+
+    space: the extents of its loops · reduced: those of its axes that are summed over · eq: the matmul of a product or
+    the operation of an index kernel · operands: for these, what they read: (value, element number as an expression over
+    the axes; None for all of it) · bodies: what each member is computed from (for reductions: what is reduced) ·
+    elements: the integers that other indices are made of · sums: the members that are reductions · stores: the members that go to memory · before: a bit set
+    of the kernels that must have run.
+    """
+
+    number: int
+    kind: str
+    space: Shape
+    reduced: frozenset[int] = frozenset()
+    eq: Equation | None = None
+    operands: tuple[tuple[int, Expr | None], ...] = ()
+    members: dict[int, Index] = field(default_factory=dict)
+    bodies: dict[int, Node] = field(default_factory=dict)
+    elements: dict[Element, Node] = field(default_factory=dict)
+    stores: list[int] = field(default_factory=list)
+    before: int = 0
+    near: set[int] = field(default_factory=set)
+    sums: frozenset[int] = frozenset()
+
+    def place(self, shape: Shape) -> Index | None:
+        """The index at which a value of this shape would be computed here; None if it has another number of elements."""
+        axes = axes_of(self.space)
+        if shape == self.space:
+            return axes
+        if self.reduced:
+            kept = tuple(n for i, n in enumerate(self.space) if i not in self.reduced)
+            index = tuple(a for i, a in enumerate(axes) if i not in self.reduced)
+            if shape == kept:
+                return index
+            if shape == tuple(1 if i in self.reduced else n for i, n in enumerate(self.space)):
+                return tuple(ZERO if i in self.reduced else a for i, a in enumerate(axes))
+            if size(shape) == size(kept) != size(self.space):
+                return unravel(ravel(index, kept), shape)
+        return unravel(ravel(axes, self.space), shape) if size(shape) == size(self.space) else None
+
+    def __str__(self) -> str:
+        over = f" over axes {sorted(self.reduced)}" if self.reduced else ""
+        lines = [f"kernel {self.number}: {self.kind} {list(self.space)}{over}"]
+        if self.eq is not None:
+            operands = ", ".join(f"%{v}" if e is None else f"%{v}[{e}]" for v, e in self.operands)
+            lines.append(f"  %{self.eq.out} = {self.eq.prim.name}({operands})")
+        for value, body in self.bodies.items():
+            store = "  → memory" if value in self.stores else ""
+            lines.append(f"  %{value} = {_shown(body)}{store}")
+        return "\n".join(lines)
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Read):
+        return f"%{node.value}[{', '.join(map(str, node.index))}]"
+    if isinstance(node, Local):
+        return f"%{node.value}"
+    if isinstance(node, Position):
+        return f"({node.expr})"
+    if isinstance(node, Choose):
+        return " else ".join("0" if case is None else _shown(case) for _, case in node.cases)
+    return f"{node.name}({', '.join(map(_shown, node.args))})"
+
+
+class _Unavailable(Exception):
+    """An element that a kernel would need is computed by itself elsewhere."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The kernels of a graph in the order in which they run."""
+
+    graph: Graph
+    kernels: tuple[Kernel, ...]
+    roots: dict[int, int]
+    """For outputs that are another value under a new shape: that value."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.kernels))
+
+
+def schedule(graph: Graph) -> Schedule:
+    """Cut a (simplified) graph into kernels."""
+    scheduler = _Scheduler(graph)
+    for eq in graph.equations:
+        scheduler.add(eq)
+    return scheduler.finish()
+
+
+def is_arange(array: Array) -> bool:
+    """Whether a constant counts 0, 1, 2, …"""
+    return array.ndim == 1 and array.dtype.kind == "i" and bool((array == np.arange(array.size)).all())
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.types = graph, list(graph.types)
+        self.equations = list(graph.equations)
+        self.made = {eq.out: eq for eq in graph.equations}
+        self.home: dict[int, Kernel] = {}
+        self.kernels: list[Kernel] = []
+        self.counts = {value for value, array in graph.constants.items() if is_arange(array)}
+        self.costs: dict[int, int] = {}
+        self.readers: dict[int, list[Kernel]] = {}
+        self.stored: dict[int, None] = {}
+
+    # --- the walk -------------------------------------------------------------------------------------------------
+    def add(self, eq: Equation) -> None:
+        """Find a kernel for an equation, or make one."""
+        name = eq.prim.name
+        if eq.prim.index is not None or name == "gather":
+            return  # a view: part of whoever reads it
+        if name == "matmul":
+            self._product(eq)
+        elif name in OPAQUE:
+            self._opaque(eq)
+        else:
+            self._join(eq)
+
+    def _join(self, eq: Equation) -> None:
+        reduction = eq.prim.name in REDUCTIONS
+        shape = self.types[eq.inputs[0]].shape if reduction else self.types[eq.out].shape
+        axes = frozenset(eq.params["axes"]) if reduction else frozenset[int]()
+        for kernel in self._candidates(eq):
+            if reduction and not (
+                kernel.kind == "sweep" and kernel.space == shape and kernel.reduced in (frozenset(), axes)
+            ):
+                continue
+            if self._try(kernel, eq, axes):
+                return
+        kernel = self._new("sweep", shape, reduced=axes)
+        if not self._try(kernel, eq, axes):
+            raise AssertionError(f"no kernel for {eq.prim.name}")
+
+    def _try(self, kernel: Kernel, eq: Equation, axes: frozenset[int]) -> bool:
+        """Let an equation join a kernel, if all that it needs is at hand there."""
+        before = kernel.reduced
+        kernel.reduced = kernel.reduced | axes
+        index = kernel.place(self.types[eq.out].shape)
+        try:
+            if index is None:
+                raise _Unavailable
+            node = self._body(eq, kernel, index)
+            needs = self._needs(node, kernel)
+        except _Unavailable:
+            kernel.reduced = before
+            return False
+        near = {read.value for read in reads(node)}
+        self._enter(kernel, eq.out, index, needs, near)
+        for value in near:
+            self._merge(self.home.get(value), kernel)
+        return True
+
+    def _merge(self, other: Kernel | None, kernel: Kernel) -> None:
+        """Let a kernel whose result this one reads become part of it, where both go over the same elements."""
+        if other is None or other is kernel or other.kind != "sweep" or other.space != kernel.space:
+            return
+        if kernel.kind != "sweep" or (other.reduced and other.reduced != kernel.reduced):
+            return
+        between = kernel.before & ~other.before & ~(1 << other.number)
+        if any(between >> k.number & 1 and k.before >> other.number & 1 for k in self.kernels):
+            return
+        before, members = kernel.before, dict(kernel.members)
+        merged = {**other.members, **members}
+        kernel.members = {eq: merged[eq] for eq in sorted(merged)}
+        kernel.before = (before | other.before) & ~(1 << other.number)
+        moved = [v for v in other.members]
+        for v in moved:
+            self.home[v] = kernel
+        try:
+            for v, index in kernel.members.items():
+                if v in self.made and self.made[v].prim.index is None:
+                    self._needs(self._body(self.made[v], kernel, index), kernel)
+        except _Unavailable:
+            kernel.members, kernel.before = members, before
+            for v in moved:
+                self.home[v] = other
+            return
+        kernel.near |= other.near
+        other.members, other.near = {}, set()
+        bit = 1 << other.number
+        for k in self.kernels:
+            if k.before & bit and k is not kernel:
+                k.before |= kernel.before | 1 << kernel.number
+
+    def _body(self, eq: Equation, kernel: Kernel, index: Index) -> Node:
+        if eq.prim.name in REDUCTIONS:
+            return self._node(eq.inputs[0], axes_of(kernel.space), kernel)
+        return self._apply(eq, index, kernel)
+
+    def _enter(self, kernel: Kernel, value: int, index: Index, needs: int, near: set[int]) -> None:
+        kernel.members[value] = index
+        self.home[value] = kernel
+        kernel.near |= near
+        for v in near:
+            self.readers.setdefault(v, []).append(kernel)
+        self._after(kernel, needs)
+
+    def _after(self, kernel: Kernel, needs: int) -> None:
+        """Note that a kernel runs after others, and so does all that runs after it."""
+        kernel.before |= needs
+        bit = 1 << kernel.number
+        for other in self.kernels:
+            if other.before & bit:
+                other.before |= kernel.before
+
+    def _needs(self, node: Node, kernel: Kernel) -> int:
+        """The kernels that must run before. Raises: _Unavailable if one of them needs this one."""
+        needs = 0
+        bit = 1 << kernel.number
+        stack = [read.value for read in reads(node)]
+        stack += [e.value for read in reads(node) for e in _elements(read.index)]
+        while stack:
+            value = stack.pop()
+            home = self.home.get(value)
+            if home is None:  # an input, or a view inside an index
+                eq = self.made.get(value)
+                if eq is not None:
+                    stack.extend(eq.inputs)
+                continue
+            if home is kernel or home.before & bit:
+                raise _Unavailable
+            needs |= home.before | 1 << home.number
+        return needs
+
+    def _candidates(self, eq: Equation) -> list[Kernel]:
+        """The kernels of its operands, and those that read the same, the latest first."""
+        found: dict[int, Kernel] = {}
+        stack, seen = list(eq.inputs), set[int]()
+        while stack:
+            value = stack.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            home = self.home.get(value)
+            if home is not None:
+                found[home.number] = home
+                if self._free(value):
+                    stack.extend(self.made[value].inputs)
+            elif value in self.made:
+                stack.extend(self.made[value].inputs)
+            if eq.prim.name in REDUCTIONS or len(self.types[value].shape) > 0:
+                for reader in self.readers.get(value, ()):
+                    found[reader.number] = reader
+        return [found[n] for n in sorted(found, reverse=True) if found[n].kind in ("sweep", "product")]
+
+    def _new(self, kind: str, space: Shape, **fields: Any) -> Kernel:
+        kernel = Kernel(len(self.kernels), kind, space, **fields)
+        self.kernels.append(kernel)
+        return kernel
+
+    # --- products and templates -----------------------------------------------------------------------------------
+    def _product(self, eq: Equation) -> None:
+        x, y = (self.types[v].shape for v in eq.inputs)
+        out = self.types[eq.out].shape
+        *batch, m, n = axes_of(out)
+        k = axis(len(out), x[-1])
+        operands = tuple(
+            self._operand(self._expanded(v, out[:-2]), tuple(batch), last)
+            for v, last in zip(eq.inputs, ((m, k), (k, n)), strict=True)
+        )
+        kernel = self._new("product", out, eq=eq, operands=operands)
+        self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
+
+    def _opaque(self, eq: Equation) -> None:
+        operands = tuple((self.whole(v), None) for v in eq.inputs)
+        out = self.types[eq.out].shape
+        kernel = self._new("index", out, eq=eq, operands=operands)
+        self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
+
+    def _expanded(self, value: int, batch: Shape) -> int:
+        """An operand with the batch axes of its product, unless it has none at all: one matrix for all."""
+        of = self.types[value]
+        if size(of.shape[:-2]) == 1 or of.shape[:-2] == batch:
+            return value
+        shape = (*batch, *of.shape[-2:])
+        eq = Equation(len(self.types), BROADCAST, (value,), {"shape": shape}, None)
+        self.types.append(Type(shape, of.dtype))
+        self.equations.append(eq)
+        self.made[eq.out] = eq
+        return eq.out
+
+    def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Expr]:
+        """Where a product reads an operand: a value in memory, and the element as an affine expression.
+
+        It must move on evenly from one matrix of a batch to the next.
+        """
+        shape = self.types[value].shape
+        several = len(shape) - 2 if size(shape[:-2]) > 1 else 0
+        index = (*(batch if several else (ZERO,) * (len(shape) - 2)), *last)
+        root, at = value, index
+        while root in self.made and self.made[root].prim.index is not None and root not in self.home:
+            eq = self.made[root]
+            assert eq.prim.index is not None
+            ways = cases(eq.prim.index, at, [self.types[v].shape for v in eq.inputs], eq.params)
+            if len(ways) > 1 or ways[0].operand is None:
+                break
+            root, at = eq.inputs[ways[0].operand], ways[0].index
+        flat = ravel(at, self.types[root].shape)
+        steps = [flat.coefficient(i) for i in range(several)]
+        even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
+        if (root in self.home or root not in self.made) and flat.affine and even:
+            self._store(root)
+            return root, flat
+        return self.whole(value), ravel(index, shape)
+
+    def whole(self, value: int) -> int:
+        """The value in memory that holds all elements of this one in their order: itself, or what it reshapes."""
+        root = value
+        while root in self.made and self.made[root].prim.name in ("reshape", "alias"):
+            (root,) = self.made[root].inputs
+        if root in self.made and root not in self.home:
+            root = value if self.types[value].shape == self.types[root].shape else root
+            self._copied(root)
+        self._store(root)
+        return root
+
+    def _copied(self, value: int) -> None:
+        """Give a view memory of its own."""
+        kernel = self._new("sweep", self.types[value].shape)
+        node = self._node(value, axes_of(kernel.space), kernel)
+        self._enter(kernel, value, axes_of(kernel.space), self._needs(node, kernel), {r.value for r in reads(node)})
+
+    def _store(self, value: int) -> None:
+        if value in self.home:
+            self.stored[value] = None
+
+    def _ready(self, values: list[int]) -> int:
+        homes = [self.home[v] for v in values if v in self.home]
+        needs = 0
+        for home in homes:
+            needs |= home.before | 1 << home.number
+        return needs
+
+    # --- bodies ---------------------------------------------------------------------------------------------------
+    def _apply(self, eq: Equation, index: Index, kernel: Kernel) -> Apply:
+        out = self.types[eq.out].shape
+        shapes = [self.types[v].shape for v in eq.inputs]
+        pairs = zip(eq.inputs, shapes, strict=True)
+        return Apply(
+            eq.out, eq.prim.name, tuple([self._node(v, _aligned(index, shape, out), kernel) for v, shape in pairs])
+        )
+
+    def _node(self, value: int, index: Index, kernel: Kernel) -> Node:
+        """An element of a value, as seen from inside a kernel."""
+        if value in self.counts:
+            return Position(index[0])
+        if value not in self.made:
+            return Read(value, index)
+        if kernel.members.get(value) == index:
+            return Local(value)
+        eq, home = self.made[value], self.home.get(value)
+        if home is not None and home is not kernel and not self._free(value):
+            return Read(value, index)
+        if home is kernel and not self._free(value):
+            raise _Unavailable
+        if eq.prim.index is not None:
+            return self._view(eq, index, kernel)
+        if eq.prim.name == "gather":
+            return self._gathered(eq, index, kernel)
+        return self._apply(eq, index, kernel)
+
+    def _view(self, eq: Equation, index: Index, kernel: Kernel) -> Node:
+        assert eq.prim.index is not None
+        ways = cases(eq.prim.index, index, [self.types[v].shape for v in eq.inputs], eq.params)
+        found = tuple(
+            (way.conditions, None if way.operand is None else self._node(eq.inputs[way.operand], way.index, kernel))
+            for way in ways
+        )
+        if len(found) == 1 and found[0][1] is not None:
+            return found[0][1]
+        return Choose(found, eq.out)
+
+    def _gathered(self, eq: Equation, index: Index, kernel: Kernel) -> Node:
+        x, *indices = eq.inputs
+        shape = self.types[x].shape
+        rank = len(self.types[indices[0]].shape) if indices else 0
+        places: list[Expr] = []
+        for i, bound in zip(indices, shape, strict=False):
+            if i in self.counts:
+                places.append(index[0])
+                continue
+            element = Element(i, index[:rank], bound)
+            kernel.elements.setdefault(element, self._node(i, index[:rank], kernel))
+            places.append(Expr(((element, 1),)))
+        return self._node(x, (*places, *index[rank:]), kernel)
+
+    def _free(self, value: int) -> bool:
+        """Whether it may be computed again by every reader."""
+        return self._cost(value) <= FREE_COST
+
+    def _cost(self, value: int) -> int:
+        eq = self.made.get(value)
+        if eq is None:
+            return 0
+        known = self.costs.get(value)
+        if known is None:
+            name = eq.prim.name
+            if name in ("gather", "matmul") or name in OPAQUE or name in REDUCTIONS:
+                known = FREE_COST + 1 if value in self.home or name != "gather" else 1
+            elif eq.prim.index is not None:
+                # A view that has memory of its own is read there.
+                known = FREE_COST + 1 if value in self.home else sum(map(self._kept, eq.inputs))
+            elif name in CHEAP and (name in MASKS or not self._in_product(value)):
+                known = 1 + sum(map(self._kept, eq.inputs))
+            else:
+                known = FREE_COST + 1
+            self.costs[value] = known
+        return known
+
+    def _in_product(self, value: int) -> bool:
+        """Whether it is made as the last step of a product, where storing it is as good as storing the sums."""
+        return value in self.home and self.home[value].kind == "product"
+
+    def _kept(self, value: int) -> int:
+        """The cost of an operand: what is too dear is in memory, and costs a read."""
+        cost = self._cost(value)
+        return cost if cost <= FREE_COST else 1
+
+    # --- the end --------------------------------------------------------------------------------------------------
+    def finish(self) -> Schedule:
+        """Settle what is stored, write the bodies down, and put the kernels in order."""
+        roots = {}
+        for output in self.graph.outputs:
+            roots[output.value] = self.whole(output.value)
+        for kernel in reversed(self._ordered()):
+            self._settle(kernel)
+        graph = replace(self.graph, types=tuple(self.types), equations=tuple(self.equations))
+        return Schedule(graph, tuple(k for k in self._ordered() if k.stores), roots)
+
+    def _settle(self, kernel: Kernel) -> None:
+        kernel.stores = [value for value in kernel.members if value in self.stored]
+        kernel.elements.clear()
+        pending, needed = list(kernel.stores), set[int]()
+        bodies: dict[int, Node] = {}
+        while pending:
+            value = pending.pop()
+            if value in needed:
+                continue
+            needed.add(value)
+            eq = self.made[value]
+            if kernel.eq is not None and value == kernel.eq.out:
+                continue
+            index = kernel.members[value]
+            del kernel.members[value]  # it is not made of itself
+            if eq.prim.name in REDUCTIONS:
+                body = self._node(eq.inputs[0], axes_of(kernel.space), kernel)
+            elif eq.prim.index is not None:
+                body = self._view(eq, index, kernel)
+            elif eq.prim.name == "gather":
+                body = self._gathered(eq, index, kernel)
+            else:
+                body = self._apply(eq, index, kernel)
+            kernel.members[value] = index
+            bodies[value] = body
+            pending.extend(_locals(body))
+            for element, node in kernel.elements.items():
+                pending.extend(_locals(node))
+                self._note(node)
+            self._note(body)
+        order = [eq.out for eq in self.equations if eq.out in needed]
+        kernel.members = {v: kernel.members[v] for v in order}
+        kernel.bodies = {v: bodies[v] for v in order if v in bodies}
+        kernel.sums = frozenset(v for v in kernel.bodies if self.made[v].prim.name in REDUCTIONS)
+        if not kernel.stores:
+            return
+        if kernel.kind == "sweep" and kernel.sums:
+            last = len(kernel.space) - 1
+            kernel.kind = "row" if last in kernel.reduced else "column"
+        elif kernel.kind == "sweep":
+            kernel.reduced = frozenset()
+
+    def _note(self, node: Node) -> None:
+        for read in reads(node):
+            self._store(read.value)
+
+    def _ordered(self) -> list[Kernel]:
+        return sorted(self.kernels, key=lambda k: (k.before.bit_count(), k.number))
+
+
+def _locals(node: Node) -> Iterator[int]:
+    if isinstance(node, Local):
+        yield node.value
+    elif isinstance(node, Apply):
+        for arg in node.args:
+            yield from _locals(arg)
+    elif isinstance(node, Choose):
+        for _, case in node.cases:
+            if case is not None:
+                yield from _locals(case)
+
+
+def _elements(index: Index) -> Iterator[Element]:
+    for expr in index:
+        for atom, _ in expr.terms:
+            if isinstance(atom, Element):
+                yield atom
+                yield from _elements(atom.index)
+            elif not isinstance(atom, Axis):
+                yield from _elements((atom.of,))
+
+
+def _aligned(index: Index, shape: Shape, out: Shape) -> Index:
+    """The index of a broadcast operand for an element of the result."""
+    lead = len(out) - len(shape)
+    return tuple(ZERO if n == 1 and m != 1 else i for i, n, m in zip(index[lead:], shape, out[lead:], strict=True))

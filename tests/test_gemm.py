@@ -1,0 +1,393 @@
+"""Product kernels against NumPy: every size, layout and type, at the end of readable memory, and the same bits always.
+
+Values are small integers where exact results are compared (every order of summation gives the same), and normal
+numbers where bits are compared with each other or with a float64 product within the bound of a chain of K terms.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slalom.compiler import llvm
+from slalom.compiler.gemm import Operands, Packing, PackOperands, Product, choose, emit, emit_pack
+from slalom.compiler.ir import Builder, Type, Value
+
+SCALARS = {
+    "float": np.float32,
+    "double": np.float64,
+    "i8": np.uint8,
+    "i16": np.int16,
+    "i32": np.int32,
+    "i64": np.int64,
+}
+ALL_TILES = 1 << 40
+MARK = 77
+Array = np.ndarray[Any, Any]
+
+
+# --- memory that ends at a page which must not be touched -------------------------------------------------------------
+_libc = ctypes.CDLL(None, use_errno=True)
+_pages: list[mmap.mmap] = []
+
+
+def guarded(values: Array, at_end: bool = True) -> Array:
+    """A copy of an array between two pages that cannot be read or written, flush with the second or the first."""
+    page = mmap.PAGESIZE
+    size = -(-max(values.nbytes, 1) // page) * page
+    memory = mmap.mmap(-1, size + 2 * page)
+    _pages.append(memory)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for edge in (start, start + page + size):
+        assert _libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
+    offset = page + (size - values.nbytes if at_end else 0)
+    copy = np.frombuffer(memory, values.dtype, values.size, offset).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def _free_pages() -> Iterator[None]:
+    yield
+    _pages.clear()
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+def stores(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: Value) -> None:
+    """The plain epilogue: C[batch, m, n …] = sums."""
+    row, step = b.word(("c", "row"), "c_row"), b.word(("c", "batch"), "c_batch")
+    at = b.add(b.add(b.mul(m, row), n), b.mul(batch, step))
+    b.store_masked(sums, b.offset(b.pointer(("c",), "c"), at, Type(sums.type.scalar)), mask)
+
+
+Call = Callable[[dict[str, int], list[tuple[int, int]]], None]
+
+
+def loaded(b: Builder, target: llvm.Target | None = None) -> Call:
+    """Runs a kernel on named words, range after range."""
+    native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(llvm.load([b], target=target)[0])
+
+    def call(words: dict[str, int], ranges: list[tuple[int, int]]) -> None:
+        arguments = guarded(np.array([words[name] for name in b.bound], np.int64))
+        for begin, end in ranges:
+            native(arguments.ctypes.data, begin, end)
+
+    return call
+
+
+@cache
+def product_kernel(product: Product, unrolled: bool = True, bits: int = 512) -> Call:
+    b = Builder()
+    emit(b, product, Operands(*Operands._fields), stores, unrolled=unrolled)
+    return loaded(b, llvm.Target.host().limited(bits))
+
+
+@cache
+def packing_kernel(packing: Packing, bits: int = 512) -> Call:
+    b = Builder()
+    emit_pack(b, packing, PackOperands(*PackOperands._fields))
+    return loaded(b, llvm.Target.host().limited(bits))
+
+
+def elements(array: Array) -> list[int]:
+    return [stride // array.itemsize for stride in array.strides]
+
+
+def packed(b: Array, vectors: int) -> Array:
+    """NumPy's way to panels: (K, N) → (panels, K, columns)."""
+    columns = 16 * vectors
+    count = -(-b.shape[-1] // columns)
+    wide = np.zeros((*b.shape[:-1], count * columns), b.dtype)
+    wide[..., : b.shape[-1]] = b
+    return np.moveaxis(wide.reshape(*b.shape[:-1], count, columns), -2, -3)
+
+
+def run(
+    product: Product,
+    a: Array,
+    b: Array,
+    *,
+    panels: bool = False,
+    block: int = ALL_TILES,
+    cuts: tuple[int, ...] = (),
+    only: tuple[int, int] | None = None,
+    rows: Array | None = None,
+    unrolled: bool = True,
+    bits: int = 512,
+    at_end: bool = True,
+) -> Array:
+    """The kernel's product; C lies in rows a little apart, with a mark between them that must survive.
+
+    cuts: where the range of tasks is split; only: the one range that is run.
+    """
+    batch = max(a.shape[0] if a.ndim == 3 else 1, b.shape[0] if b.ndim == 3 else 1)
+    m, k, n = a.shape[-2] if rows is None else len(rows), a.shape[-1], b.shape[-1]
+    mark = a.dtype.type(MARK)
+    c = guarded(np.full((batch, m, n + 3), mark, a.dtype), at_end)
+    right = guarded(packed(b, product.vectors), at_end) if panels else b
+    words = {
+        "m": m,
+        "n": n,
+        "k": k,
+        "a": a.ctypes.data,
+        "a_row": elements(a)[-2],
+        "a_k": elements(a)[-1],
+        "a_batch": elements(a)[0] if a.ndim == 3 else 0,
+        "b": right.ctypes.data,
+        "b_panel": elements(right)[-3] if panels else product.columns,
+        "b_row": elements(right)[-2],
+        "b_batch": elements(right)[0] if b.ndim == 3 else 0,
+        "block": block,
+        "c": c.ctypes.data,
+        "c_row": n + 3,
+        "c_batch": m * (n + 3),
+        "a_index": 0 if rows is None else guarded(rows).ctypes.data,
+    }
+    ends = [0, *sorted(min(cut, product.tasks(m, n, batch)) for cut in cuts), product.tasks(m, n, batch)]
+    product_kernel(product, unrolled, bits)(words, [only] if only else list(itertools.pairwise(ends)))
+    assert (c[..., n:] == mark).all()
+    return c[..., :n] if product.batched else c[0, :, :n]
+
+
+def numbers(rng: np.random.Generator, shape: tuple[int, ...], scalar: str, *, whole: bool = True) -> Array:
+    """Small integers (of any size for integer types, which wrap), or normal numbers."""
+    dtype = np.dtype(SCALARS[scalar])
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+    return (rng.integers(-8, 9, shape) if whole else rng.standard_normal(shape)).astype(dtype)
+
+
+def laid(values: Array, layout: str, at_end: bool = True) -> Array:
+    """The same matrix lying differently in guarded memory."""
+    *outer, rows, columns = values.shape
+    if layout == "transposed":
+        return guarded(np.ascontiguousarray(values.swapaxes(-1, -2)), at_end).swapaxes(-1, -2)
+    if layout == "wide":
+        wide = np.full((*outer, rows, columns + 5), 99, values.dtype)
+        wide[..., :columns] = values
+        return guarded(wide, at_end)[..., :columns]
+    if layout == "sparse":
+        sparse = np.full((*outer, rows, 3 * columns), 99, values.dtype)
+        sparse[..., ::3] = values
+        return guarded(sparse, at_end)[..., ::3]
+    if layout == "reversed":
+        return guarded(np.ascontiguousarray(values[..., ::-1, ::-1]), at_end)[..., ::-1, ::-1]
+    return guarded(np.ascontiguousarray(values), at_end)
+
+
+PRODUCTS = [
+    Product(),
+    choose(10),
+    choose(48),
+    choose(200, m=10),
+    choose(64, "double"),
+    choose(64, register_bytes=32),
+    choose(64, "double", register_bytes=32),
+    *(choose(64, scalar) for scalar in ("i8", "i16", "i32", "i64")),
+]
+SIZES = [*range(1, 9), 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70]
+
+
+def pairwise(rng: np.random.Generator) -> list[tuple[int, int, int]]:
+    """Sizes (M, N, K) in which every pair of two sizes of the list meets in each of the three places."""
+    count = len(SIZES)
+    shift = int(rng.integers(count))
+    return [(SIZES[i], SIZES[j], SIZES[(i + j + shift) % count]) for i in range(count) for j in range(count)]
+
+
+def identity(product: Product) -> str:
+    return f"{product.scalar}-{product.rows}x{product.vectors}"
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=identity)
+def test_every_size_is_exact_and_touches_nothing_outside(product: Product) -> None:
+    rng = np.random.default_rng(1)
+    layouts = itertools.cycle(["rows", "wide", "transposed", "sparse", "reversed"])
+    for number, (m, n, k) in enumerate(pairwise(rng)):
+        if number % 3 and product != Product():
+            continue  # a third of the sizes is enough for tiles that share the text
+        at_end = number % 2 == 0
+        a, b = numbers(rng, (m, k), product.scalar), numbers(rng, (k, n), product.scalar)
+        left, right = laid(a, next(layouts), at_end), laid(b, "wide" if number % 5 else "rows", at_end)
+        got = run(product, left, right, panels=number % 4 == 1, at_end=at_end)
+        np.testing.assert_array_equal(got, np.matmul(a, b), err_msg=f"{(m, n, k)}")
+        _pages.clear()
+
+
+@pytest.mark.parametrize("product", [Product(), choose(10), choose(64, "double"), choose(8, "i32")], ids=identity)
+def test_no_rows_columns_or_terms(product: Product) -> None:
+    rng = np.random.default_rng(2)
+    for m, n, k in [(0, 5, 4), (5, 0, 4), (5, 4, 0), (1, 1, 0), (0, 0, 0), (40, 40, 0)]:
+        a, b = numbers(rng, (m, k), product.scalar), numbers(rng, (k, n), product.scalar)
+        assert product.tasks(m, n) == 0 or (m > 0 and n > 0)
+        np.testing.assert_array_equal(run(product, a, b), np.zeros((m, n)))
+
+
+@pytest.mark.parametrize("product", [Product(), choose(10), choose(48), choose(64, "double")], ids=identity)
+def test_error_is_that_of_one_chain(product: Product) -> None:
+    rng = np.random.default_rng(3)
+    for m, n, k in [(33, 40, 500), (7, 100, 64), (128, 10, 17)]:
+        a = numbers(rng, (m, k), product.scalar, whole=False)
+        b = numbers(rng, (k, n), product.scalar, whole=False)
+        exact = np.matmul(a.astype(np.longdouble), b.astype(np.longdouble))
+        bound = k * np.finfo(a.dtype).eps / 2 * np.matmul(abs(a), abs(b), dtype=np.float64)
+        error = abs(run(product, a, b) - exact)
+        assert (error <= bound).all()
+
+
+def test_order_of_the_sum_is_that_of_k() -> None:
+    huge = np.float32(2**30)
+    a = np.array([[huge, 1, -huge, 1]], np.float32)  # (2³⁰ + 1) rounds to 2³⁰, and the last 1 stays
+    assert run(Product(), a, np.ones((4, 1), np.float32)) == [[1]]
+    once = np.array([[-1, 1 + 2.0**-12]], np.float32)  # a product rounded before it is added would lose 2⁻²⁴
+    other = np.array([[1 + 2.0**-11], [1 + 2.0**-12]], np.float32)
+    assert run(Product(), once, other) == [[2.0**-24]]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_values_that_are_not_finite_stay_in_their_rows_and_columns(value: float) -> None:
+    rng = np.random.default_rng(4)
+    for m, n in [(9, 17), (20, 40), (1, 1)]:
+        a, b = numbers(rng, (m, 5), "float"), numbers(rng, (5, n), "float")
+        b[:, 0] = 1
+        a[m - 1, 2] = value
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_array_equal(run(Product(), a, b), np.matmul(a, b))
+
+
+def test_bits_do_not_depend_on_tile_split_block_layout_or_width() -> None:
+    rng = np.random.default_rng(5)
+    tiles = [Product(), Product(rows=6), Product(rows=12, vectors=1), choose(48), choose(9, m=10), Product(rows=1)]
+    for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5)]:
+        a, b = numbers(rng, (m, k), "float", whole=False), numbers(rng, (k, n), "float", whole=False)
+        want = run(tiles[0], a, b)
+        for product in tiles:
+            tasks = product.tasks(m, n)
+            for block in (1, 2, 3, ALL_TILES):
+                cuts = tuple(rng.integers(0, tasks + 1, 3).tolist())
+                for panels, how in itertools.product((False, True), ((), cuts, tuple(range(tasks)))):
+                    got = run(product, a, b, panels=panels, block=block, cuts=how)
+                    np.testing.assert_array_equal(got, want)
+        for bits, unrolled in itertools.product((256, 128), (True, False)):
+            product = choose(n, register_bytes=bits // 8)
+            np.testing.assert_array_equal(run(product, a, b, bits=bits, unrolled=unrolled), want)
+            np.testing.assert_array_equal(run(tiles[0], a, b, bits=bits, unrolled=unrolled), want)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, ALL_TILES])
+def test_tasks_are_a_partition_of_the_elements(block: int) -> None:
+    rng = np.random.default_rng(12)
+    product = replace(Product(rows=4), batched=True)
+    a, b = rng.integers(-2, 3, (3, 22, 2)).astype(np.float32), rng.integers(-2, 3, (2, 70)).astype(np.float32)
+    want, tasks = np.matmul(a, b), product.tasks(22, 70, 3)
+    times = np.zeros(want.shape, int)
+    for task in range(tasks):
+        got = run(product, a, b, block=block, only=(task, task + 1))
+        times += got != MARK
+        np.testing.assert_array_equal(got[got != MARK], want[got != MARK])
+    assert (times == 1).all()
+    assert (run(product, a, b, only=(5, 5)) == MARK).all()
+
+
+@pytest.mark.parametrize("scalar", ["float", "double", "i16"])
+def test_rolled_epilogue(scalar: str) -> None:
+    rng = np.random.default_rng(6)
+    product = Product(scalar, 4, 3)
+    for m, n, k in [(9, 50, 8), (4, 48, 3), (1, 1, 1), (5, 33, 20), (6, 97, 2)]:
+        a, b = numbers(rng, (m, k), scalar), numbers(rng, (k, n), scalar)
+        np.testing.assert_array_equal(run(product, a, b, unrolled=False), np.matmul(a, b))
+
+
+@pytest.mark.parametrize("panels", [False, True])
+@pytest.mark.parametrize(("outer_a", "outer_b"), [((5,), (5,)), ((), (5,)), ((5,), ())])
+def test_batches(outer_a: tuple[int, ...], outer_b: tuple[int, ...], panels: bool) -> None:
+    rng = np.random.default_rng(7)
+    for scalar, (m, n, k) in itertools.product(["float", "double", "i32"], [(19, 35, 11), (1, 70, 3), (8, 5, 1)]):
+        product = replace(choose(n, scalar), batched=True)
+        a, b = numbers(rng, (*outer_a, m, k), scalar), numbers(rng, (*outer_b, k, n), scalar)
+        tasks = product.tasks(m, n, 5)
+        for block, cuts in [(ALL_TILES, ()), (1, tuple(range(0, tasks, 3))), (2, (1, 7))]:
+            got = run(product, laid(a, "wide"), laid(b, "rows"), panels=panels, block=block, cuts=cuts)
+            np.testing.assert_array_equal(got, np.matmul(a, b))
+
+
+def test_rows_through_an_index() -> None:
+    rng = np.random.default_rng(8)
+    product = choose(40, indexed=True)
+    a, b = numbers(rng, (30, 21), "float"), numbers(rng, (21, 40), "float")
+    for count in (1, 7, 8, 30, 61):
+        rows = rng.integers(0, 30, count)
+        np.testing.assert_array_equal(run(product, laid(a, "wide"), b, rows=rows), np.matmul(a[rows], b))
+
+
+def test_booleans_are_or_of_and() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.random((20, 300)) < 0.1, rng.random((300, 37)) < 0.1
+    got = run(choose(37, "i8", logical=True), a.view(np.uint8), b.view(np.uint8))
+    np.testing.assert_array_equal(got.view(bool), np.matmul(a, b))
+
+
+def test_tile_follows_columns_and_a_fixed_number_of_rows() -> None:
+    assert [choose(n).columns for n in (0, 1, 16, 17, 32, 40, 48, 49, 1000)] == [16, 16, 16, 32, 32, 48, 48, 32, 32]
+    assert [choose(n, "double").columns for n in (1, 1000)] == [16, 16]
+    assert [choose(128, m=m).rows for m in (10, 8, 128, 4, 3, 12, 1000)] == [10, 8, 8, 4, 4, 12, 8]
+    for scalar, width in itertools.product(SCALARS, (16, 32, 64)):
+        product = choose(64, scalar, register_bytes=width)
+        assert product.rows >= 1 and product.columns >= 16
+    assert Product().tasks(9, 33) == 4 and Product().tasks(9, 33, 3) == 12 and Product().tasks(0, 33) == 0
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("vectors", [1, 2, 3])
+@pytest.mark.parametrize(("scalar", "order"), [(s, o) for s in SCALARS for o in ("rows", "columns", "any")])
+def test_packing_every_size(scalar: str, order: str, vectors: int) -> None:
+    rng = np.random.default_rng(10)
+    packing = Packing(scalar, vectors, order)  # type: ignore[arg-type]
+    for number, (k, n) in enumerate(itertools.product([0, 1, 2, 3, 4, 5, 7, 8, 9, 30], [1, 5, 15, 16, 17, 32, 50, 70])):
+        if (number + vectors) % 2 and scalar not in ("float", "double"):
+            continue
+        matrix = numbers(rng, (k, n), scalar)
+        check_packing(packing, matrix, number % 3 == 0, at_end=number % 2 == 0)
+        _pages.clear()
+
+
+def check_packing(packing: Packing, matrix: Array, wide: bool, *, at_end: bool = True, bits: int = 512) -> None:
+    k, n = matrix.shape[-2:]
+    layouts = {"rows": "wide" if wide else "rows", "columns": "transposed", "any": "sparse"}
+    source = laid(matrix, layouts[packing.order], at_end)
+    want = packed(matrix, packing.vectors)
+    spare = 7  # a panel may be longer than its K rows
+    panels = guarded(np.full((*want.shape[:-2], k * packing.columns + spare), 55, matrix.dtype), at_end)
+    words = {
+        "k": k,
+        "n": n,
+        "source": source.ctypes.data,
+        "source_k": elements(source)[-2],
+        "source_n": elements(source)[-1],
+        "source_batch": elements(source)[0],
+        "panels": panels.ctypes.data,
+        "panel": panels.shape[-1],
+        "panels_batch": panels.shape[-2] * panels.shape[-1],
+    }
+    tasks = packing.tasks(n, matrix.shape[0] if packing.batched else 1)
+    packing_kernel(packing, bits)(words, [(0, tasks // 2), (tasks // 2, tasks)])
+    np.testing.assert_array_equal(panels[..., :-spare].reshape(want.shape), want)
+    assert (panels[..., -spare:] == 55).all()
+
+
+@pytest.mark.parametrize("order", ["rows", "columns", "any"])
+@pytest.mark.parametrize("bits", [512, 256, 128])
+def test_packing_batches_at_every_width(order: str, bits: int) -> None:
+    rng = np.random.default_rng(11)
+    for k, n in [(9, 40), (4, 32), (3, 1), (33, 65)]:
+        packing = Packing("float", 2, order, batched=True)  # type: ignore[arg-type]
+        check_packing(packing, numbers(rng, (3, k, n), "float", whole=False), False, bits=bits)

@@ -1,0 +1,230 @@
+"""Machine code from builders and texts: addresses, targets, images, what is compiled once and what from disk."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slalom.compiler import image, llvm
+from slalom.compiler.ir import F32, Builder, Type, literal
+from slalom.errors import MissingExtraError
+
+pytestmark = pytest.mark.skipif(not llvm.available(), reason="needs llvmlite")
+ROOT = Path(__file__).resolve().parents[1]
+VECTOR = Type("float", 16)
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLALOM_CACHE_DIR", str(tmp_path / "code"))
+
+
+def polynomial(constant: float) -> Builder:
+    """y = sqrt(|x·x + constant|), over a masked range."""
+    b = Builder()
+    x, y = b.pointer("x", "x"), b.pointer("y", "y")
+    with b.loop(b.begin, b.end, 16) as i:
+        mask = b.lanes_below(b.sub(b.end, i))
+        value = b.load_masked(VECTOR, b.offset(x, i, F32), mask)
+        value = b.intrinsic("sqrt", b.intrinsic("fabs", b.fma(value, value, literal(constant, VECTOR))))
+        b.store_masked(value, b.offset(y, i, F32), mask)
+    return b
+
+
+def run(address: int, count: int = 37) -> np.ndarray:
+    x, y = np.linspace(-3, 3, count, dtype=np.float32), np.full(count + 3, 7, np.float32)
+    args = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    KERNEL(address)(args.ctypes.data, 0, count)
+    assert (y[count:] == 7).all()
+    return y[:count]
+
+
+def expected(constant: float, count: int = 37) -> np.ndarray:
+    x = np.linspace(-3, 3, count, dtype=np.float32).astype(np.float64)
+    return np.sqrt(np.abs((x * x + constant).astype(np.float32)))
+
+
+def test_builders_give_addresses_in_order_and_are_compiled_once():
+    constants = [0.25, 1.5, -2.0]
+    addresses = llvm.load([polynomial(c) for c in constants])
+    for constant, address in zip(constants, addresses, strict=True):
+        np.testing.assert_array_equal(run(address), expected(constant))
+    again = llvm.load([polynomial(c) for c in [-2.0, 3.5, 0.25, 3.5]])
+    assert again[0] == addresses[2] and again[2] == addresses[0] and again[1] == again[3]
+    stages = llvm.kernel_stats()
+    assert stages.asked == 4 and stages.compiled == 1
+    assert stages.codegen > 0 and "1 of 4 kernels compiled" in str(stages)
+
+
+TEXT = """define void @{name}(ptr noalias %args, i64 %begin, i64 %end) #0 {{
+  %x = load ptr, ptr %args
+  %value = load float, ptr %x, align 4
+  %three = call float @test.triple(float %value)
+  %root = call float @llvm.sqrt.f32(float %three)
+  %rest = frem float %root, {modulus}
+  store float %rest, ptr %x, align 4
+  ret void
+}}"""
+SUPPORT = """declare float @llvm.sqrt.f32(float)
+declare float @llvm.fma.f32(float, float, float)
+define internal float @test.triple(float %x) #0 {
+  %y = call float @llvm.fma.f32(float %x, float 2.0, float %x)
+  ret float %y
+}"""
+
+
+@pytest.mark.parametrize("images", [True, False], ids=["images", "LLVM links"])
+def test_texts_with_support_and_functions_of_the_c_library(images: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(llvm, "_images", lambda: images)
+    modulus = {True: 4.0, False: 8.0}[images]  # other texts: what is loaded stays loaded
+    texts = {name: TEXT.format(name=name, modulus=modulus) for name in ("one", "two")}
+    addresses = llvm.load(texts, SUPPORT)
+    assert llvm.kernel_stats().compiled == 2
+    assert list(addresses) == ["one", "two"] and addresses["one"] != addresses["two"]
+    for address in addresses.values():
+        x = np.array([27], np.float32)
+        KERNEL(address)(np.array([x.ctypes.data], np.int64).ctypes.data, 0, 1)
+        assert x[0] == np.fmod(np.float32(9), np.float32(modulus))
+
+
+def test_the_same_text_with_other_support_is_another_function():
+    text = {"scaled": TEXT.format(name="scaled", modulus="1.0e9")}
+    one = llvm.load(text, SUPPORT)["scaled"]
+    two = llvm.load(text, SUPPORT.replace("2.0", "11.0"))["scaled"]
+    results = []
+    for address in (one, two):
+        x = np.array([3], np.float32)
+        KERNEL(address)(np.array([x.ctypes.data], np.int64).ctypes.data, 0, 1)
+        results.append(float(x[0]))
+    assert results == [3.0, 6.0]
+
+
+def test_bits_are_the_same_at_every_vector_width():
+    host = llvm.Target.host()
+    results = []
+    for bits, registers in ((512, "zmm"), (256, "ymm"), (128, "xmm")):
+        target = host.limited(bits)
+        results.append(run(llvm.load([polynomial(0.75)], target=target)[0]).tobytes())
+        if "+avx512f" in host.features and image.supported():
+            text = llvm.assembly(polynomial(0.75), target)
+            assert registers in text and ("zmm" in text) == (bits == 512)
+    assert len(set(results)) == 1
+
+
+def test_optimized_text_keeps_variables_in_registers_and_assembly_fuses():
+    assert "alloca" in polynomial(1.0).text("kernel")
+    text = llvm.optimized(polynomial(1.0))
+    assert "phi i64" in text and "alloca" not in text
+    if image.supported():
+        assert "vfmadd" in llvm.assembly(polynomial(1.0))
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["  %x = add i64 %nothing, 1\n  ret void", "  ret i64 0", "  %x = add i64 %y, 1\n  %y = add i64 %x, 1\n  ret void"],
+)
+def test_what_is_not_valid_is_refused_and_the_process_lives(body: str):
+    with pytest.raises(RuntimeError):
+        llvm.load({"wrong": f"define void @wrong(ptr %args, i64 %begin, i64 %end) #0 {{\n{body}\n}}"})
+    np.testing.assert_array_equal(run(llvm.load([polynomial(0.25)])[0]), expected(0.25))
+
+
+def test_threads_that_ask_at_once_get_one_copy():
+    found: list[tuple[list[int], int]] = []
+    start = threading.Barrier(4)
+
+    def ask() -> None:
+        start.wait()
+        found.append(tuple(llvm.load([polynomial(41.0), polynomial(42.0)])))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(found)) == 1
+
+
+@pytest.mark.skipif(not image.supported(), reason="images are for x86-64")
+def test_code_is_executable_and_not_writable():
+    (address,) = llvm.load([polynomial(5.0)])
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    ranges = ((line.split()[0].split("-"), line.split()[1]) for line in lines)
+    (rights,) = (right for (low, high), right in ranges if int(low, 16) <= address < int(high, 16))
+    assert rights.startswith("r-x")
+
+
+@pytest.mark.skipif(not image.supported(), reason="images are for x86-64")
+def test_an_image_refuses_writable_data_and_survives_packing():
+    machine, binding = llvm._machine(llvm.Target.host()), llvm._binding()
+    with pytest.raises(ValueError, match="writable data"):
+        image.from_object(machine.emit_object(binding.parse_assembly("@x = global i64 5")))
+    made = image.from_object(machine.emit_object(llvm._module([llvm._unit(polynomial(6.0))], llvm.Target.host())[0]))
+    assert image.Image.unpack(made.pack()) == made and len(made.symbols) == 1
+
+
+def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    monkeypatch.setattr(llvm, "_binding", llvm._binding.__wrapped__)
+    with pytest.raises(MissingExtraError, match="llvmlite"):
+        llvm.load([polynomial(7.0)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not llvm.available()
+
+
+PROGRAM = """
+import sys
+import tests.test_llvm as own
+from slalom.compiler import llvm
+
+addresses = llvm.load([own.polynomial(float(c)) for c in sys.argv[1:]])
+for address, constant in zip(addresses, sys.argv[1:], strict=True):
+    assert (own.run(address) == own.expected(float(constant))).all()
+stages = llvm.kernel_stats()
+print(stages.compiled, stages.found, "llvmlite" in sys.modules)
+"""
+
+
+def program(folder: Path | str, *constants: float) -> str:
+    """A new process that runs kernels: how many it compiled and found, and whether it imported llvmlite."""
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, *map(str, constants)]
+    environment = os.environ | {"SLALOM_CACHE_DIR": str(folder)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not image.supported(), reason="images are for x86-64")
+def test_another_process_finds_kernels_one_by_one_and_imports_no_llvmlite(tmp_path: Path):
+    assert program(tmp_path, 1, 2, 3) == "3 0 True"
+    assert program(tmp_path, 1, 2, 3) == "0 3 False"
+    assert program(tmp_path, 3, 4, 1) == "1 2 True"
+    assert program(tmp_path, 4, 2) == "0 2 False"
+    assert program("", 1) == "1 0 True"
+
+
+@pytest.mark.skipif(not image.supported(), reason="images are for x86-64")
+def test_a_broken_entry_is_compiled_anew_and_not_run(tmp_path: Path):
+    assert program(tmp_path, 1, 2) == "2 0 True"
+    path = next(path for path in tmp_path.iterdir() if path.stat().st_nlink == 2)
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)  # under both names
+    assert program(tmp_path, 1, 2) == "2 0 True"
+    assert program(tmp_path, 1, 2) == "0 2 False"
+
+
+def test_importing_slalom_imports_no_llvmlite():
+    code = (
+        "import slalom, sys; from slalom.compiler import llvm; llvm.available(); assert 'llvmlite' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
