@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from training import CASES, Case, Weights, data, initial, layers, loss
 
-CHUNKS = 3
+CHUNKS = 2
 RATE = 1e-3
 
 
@@ -59,7 +59,7 @@ class Peer(ABC):
         epoch = _seconds(self.run, self.case.epochs - unit) / (self.case.epochs - unit)
         reached = loss(self.case, self.weights(), self.x, self.y)
         epochs = math.ceil(seconds / CHUNKS / epoch / unit) * unit
-        best = min(_seconds(self.run, epochs) / epochs for _ in range(CHUNKS))
+        best = min(epoch, *(_seconds(self.run, epochs) / epochs for _ in range(CHUNKS)))
         return {"us": best * self.case.batch / self.case.rows * 1e6, "loss": reached, "first": first}
 
 
@@ -487,7 +487,7 @@ def main() -> None:
         for line in sys.stdin:
             reply(peer.round(**json.loads(line)))
     except ImportError as error:
-        reply({"missing": f"not installed ({error})"})
+        reply({"missing": f"cannot be imported ({error})"})
     except Unsupported as error:
         reply({"missing": str(error)})
     except Exception as error:

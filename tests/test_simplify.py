@@ -28,9 +28,10 @@ from tests.test_graphs import Program, backward, fresh, programs
 
 @pytest.fixture(autouse=True, scope="module")
 def _numpy() -> Iterator[None]:
-    """Recorded functions are run by NumPy here."""
+    """Recorded functions are run by NumPy here; and a program may use each of its leaves, of up to 7³ elements."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLALOM_EXECUTOR", "numpy")
+        patch.setattr("tests.test_graphs.LARGEST", 400)
         yield
 
 

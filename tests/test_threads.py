@@ -372,6 +372,9 @@ runner.join()
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_the_interpreter_ends_while_a_run_is_under_way(n: int):
     script = f"""
+x = np.zeros(2**20, np.int64)  # so large that its pages are given back when it is freed: writing there would crash
+args[0] = x.ctypes.data
+table = Table([Call(kernel(adding), args.ctypes.data, len(x))])
 threading.Thread(target=table.run, args=(10**12, {n}), daemon=True).start()
 while not threads._running:
     time.sleep(0.001)

@@ -67,7 +67,6 @@ def from_object(data: bytes) -> Image:
     if any(s[2] & _WRITABLE or s[1] == _NO_BITS for s in loaded):
         raise ValueError("the object holds writable data")
     code = bytearray(data[: max(s[4] + s[5] for s in loaded)])
-    code[: _HEADER.size] = bytes(_HEADER.size)
     code += bytes(-len(code) % 16)
 
     table = next(s for s in sections if s[1] == _TABLE_OF_SYMBOLS)
@@ -105,7 +104,7 @@ def place(image: Image) -> dict[str, int]:
 
     Raises: SlalomError where the system does not let memory be executable.
     """
-    memory = mmap.mmap(-1, len(image.code))
+    memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))  # a thread may still be in it when the interpreter ends
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     code = bytearray(image.code)

@@ -149,7 +149,8 @@ class Builder:
 
     def function(self, name: str, result: Value | None, *parameters: Value) -> str:
         """What was written as an internal function of a module: name(parameters) → result."""
-        head = f"define internal {result.type if result else 'void'} @{name}({', '.join(map(str, parameters))}) nounwind {{"
+        type = result.type if result else "void"
+        head = f"define internal {type} @{name}({', '.join(map(str, parameters))}) nounwind {{"
         return "\n".join([head, "entry:", *self._entry, *_lines(self._body), f"  ret {result or 'void'}", "}"])
 
     # --- arguments ------------------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ def get_num_threads() -> int:
     return _chosen[-1] if _chosen else available_cpus()
 
 
+def chosen() -> bool:
+    """Whether a number of threads was set."""
+    return bool(_chosen)
+
+
 def set_num_threads(n: int) -> None:
     """Use exactly ``n`` threads; more than there are processors is honoured.
 

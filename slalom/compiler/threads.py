@@ -139,7 +139,8 @@ class _Team(IntEnum):
 class Table:
     """A program: calls, made in order in every step, and counters that move on after each.
 
-    ``advances``: pairs (address of a 64-bit word, increment), added after every completed step.
+    ``advances``: pairs (address of a 64-bit word, increment), added after every completed step; an int64 array
+    (pairs, 2) that may be changed between runs.
     All memory that is named by address must outlive the runs.
     """
 
@@ -152,14 +153,14 @@ class Table:
             ways = min(call.ways, max(1, call.tasks))
             flags = barrier * _BARRIER | call.commit * _COMMIT | (barrier and ways == 1) * _SINGLE
             rows[i, :6] = call.function, call.args, call.tasks, ways, flags, call.guard
-        self._advances = np.array(advances, np.int64).reshape(-1, 2)
+        self.advances = np.array(advances, np.int64).reshape(-1, 2)
         self._state = _aligned(_State.WORDS)
         self._words = self._state.data
         self._address = self._state.ctypes.data
         self._words[_State.CALLS] = self._records.ctypes.data
         self._words[_State.END] = self._records.ctypes.data + self._records.nbytes
-        self._words[_State.ADVANCES] = self._advances.ctypes.data
-        self._words[_State.PAIRS] = len(self._advances)
+        self._words[_State.ADVANCES] = self.advances.ctypes.data
+        self._words[_State.PAIRS] = len(self.advances)
         self._busy = threading.Lock()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -65,6 +66,11 @@ class Checkpoint(Callback):
     def due_at_step(self, fit: Fit) -> bool:
         """Whether to write after this step."""
         return self.unit == "steps" and fit.step % int(self.count or 1) == 0
+
+    def steps_until_due(self, fit: Fit) -> int:
+        """After how many more steps it may be due: so many can be made at once."""
+        every = int(self.count or 1)
+        return every - fit.step % every if self.unit == "steps" else sys.maxsize
 
     def due_at_epoch(self, fit: Fit) -> bool:
         """Whether to write between two epochs."""

@@ -69,6 +69,10 @@ class Source(ABC):
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
         """The batches from number ``start`` on, in that order, or in the rows' own one (evaluation) if it is None."""
 
+    def whole(self) -> tuple[list[Array], Array | None] | None:
+        """All rows as arrays and their weights, where every batch is rows of these in the given order; else None."""
+        return None
+
     @abstractmethod
     def count(self, batch_size: int) -> int | None:
         """How many batches an epoch has, if that is known."""
@@ -150,6 +154,11 @@ class _Arrays(Source):
     def _batch(self, index: Any, rows: Array) -> Batch:
         items = tuple(Tensor._of(part[index]) for part in self.parts.values())
         return Batch(items, self._weights(index, items), len(rows), rows)
+
+    def whole(self) -> tuple[list[Array], Array | None]:
+        parts = list(self.parts.values())
+        weight = self._weights(slice(None), tuple(map(Tensor._of, parts)))
+        return parts, None if weight is None else weight.numpy()
 
     def count(self, batch_size: int) -> int:
         return len(batch_slices(self.n, batch_size, merge_last=True))

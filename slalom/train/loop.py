@@ -24,6 +24,7 @@ from slalom.train.checkpoint import Checkpoint
 from slalom.train.divergence import diagnose, is_finite, overflow
 from slalom.train.feed import Batch, Order, Source, described
 from slalom.train.history import History
+from slalom.train.native import STEP_STREAM, NativeSteps
 from slalom.train.steps import Program
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EVALUATION_BATCH", "Began", "Fit", "Options", "evaluating", "summed"]
 
-STEP_STREAM: Final = 1
-"""The stream of the default generator during training steps: dropout is a pure function of (seed, step)."""
 VALIDATION_STREAM: Final = 2
 EVALUATION_BATCH: Final = 1024
 """Rows at once where nothing is learned, unless the training batches are larger."""
@@ -115,6 +114,7 @@ class Fit:
         self._reported = self.step
         self._next_report = 0.0
         self._training_modes = _training_modes(self.model)
+        self.native: NativeSteps | None = None
         self.step_hooks = [c for c in self.callbacks if type(c).on_step_end is not Callback.on_step_end]
         self._chunk_hooks = [c for c in self.callbacks if type(c).on_steps_end is not Callback.on_steps_end]
 
@@ -160,6 +160,7 @@ class Fit:
                 self._call("on_fit_begin")
                 finished = resume and self.checkpoint is not None and self.checkpoint.resume(self)
                 if not finished:
+                    self.native = NativeSteps.of(self)
                     self._epochs()
                     self._end()
         finally:
@@ -248,8 +249,7 @@ class Fit:
         if self.batch == 0 or not self.start:
             _keep(self.start, self.tensors)
         order = Order(self.options.seed, self.trainer.epoch)
-        for batch in self.source.batches(self.options.batch_size, order, self.batch):
-            self._step(batch)
+        for _ in self._steps(order):
             self.seconds = time.perf_counter() - begun
             if self._ending:
                 break
@@ -260,7 +260,26 @@ class Fit:
         if row is not None:
             self._epoch_ended(row)
 
-    def _step(self, batch: Batch) -> None:
+    def _steps(self, order: Order) -> Iterator[None]:
+        """Make the rest of the epoch's steps, one or many at a time."""
+        if self.native is not None:
+            yield from self.native.steps(order)
+        else:
+            for batch in self.source.batches(self.options.batch_size, order, self.batch):
+                self.make_step(batch)
+                yield
+
+    def made(self, steps: int, sums: Array, latest: Array) -> None:
+        """Note steps that were made natively: the sums over the epoch so far, and those of the last one."""
+        self.sums, self._latest = sums, latest
+        self.trainer.step += steps
+        self.batch += steps
+        self._save_if(self.checkpoint is not None and self.checkpoint.due_at_step(self))
+        if time.perf_counter() >= self._next_report:
+            self._report()
+
+    def make_step(self, batch: Batch) -> None:
+        """One step. Raises: DivergenceError, and nothing of it was written."""
         trainer = self.trainer
         default_generator.set(self.options.seed, STEP_STREAM, trainer.step << 20)
         trainer.set_rates()

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from slalom.compiler.loop import Recording
 from slalom.compiler.stage import compile
 from slalom.core import tree
 from slalom.core.autodiff import no_grad
@@ -309,6 +310,28 @@ class Program:
 
     def _update(self) -> None:
         self.optimizer.step()
+
+    def recorded_step(self, items: Items, weight: Tensor | None) -> Recording | None:
+        """A whole step as one record, for a native loop; None where not all of it can be recorded."""
+        if "training" in self.eager or self.objective.outside:
+            return None
+        rows = len(items[-1])
+        try:
+            recording = self._recorded("training", rows, self._step).compiled.record(items, weight)
+        except StagingError:
+            return None  # the separate records say why
+        return None if self.objective.outside else Recording(*recording)
+
+    def _step(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sums of a batch, and whether all that was computed is finite; the parameters and their state move."""
+        self.forget_gradients()
+        loss, sums, _ = self.objective(items, weight)
+        loss.backward()
+        with no_grad():
+            finite = (self.limited_gradients() + loss).isfinite()
+        self.optimizer.step()
+        self.forget_gradients()
+        return cat([part for part in sums if part is not None]), finite
 
     # --- evaluation -----------------------------------------------------------------------------------------------
     def measure(self, items: Items, weight: Tensor | None, rows: int) -> Array:

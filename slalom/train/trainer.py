@@ -303,8 +303,6 @@ def _tier(fit: Fit) -> list[str]:
         and not isinstance(trainer.schedule, Schedule)
     ):
         c.append("a schedule that is a function of your own")
-    if fit.checkpoint is not None and fit.checkpoint.unit == "steps":
-        c.append("checkpoints every so many steps")
     b = [] if fit.source.in_memory else [f"batches come from {type(fit.source.origin).__name__}"]
     eager = trainer.program.eager.get("training")
     if eager is not None:

@@ -1,0 +1,254 @@
+"""The native loop: many steps of a recorded function over mini-batches, without Python in between.
+
+In each step the rows of the batch are gathered from whole arrays through a row of indices, the program runs, and its
+sums are added up. What may stop a step stops it before anything outside is written.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from slalom.compiler import llvm, runtime, threads
+from slalom.compiler.draws import permutation, permutation_keys
+from slalom.compiler.indexed import Plan, gather_rows
+from slalom.compiler.ir import F64, Builder
+from slalom.compiler.native import native
+from slalom.compiler.program import Program
+from slalom.compiler.threads import Outcome, Reason
+from slalom.core import kernels
+from slalom.core.dtype import int64
+from slalom.core.graph import Type
+from slalom.core.node import Storage
+from slalom.core.primitive import Array
+from slalom.core.tensor import Tensor
+
+__all__ = ["Draw", "Loop", "Outcome", "Pace", "Reason", "Recording", "row_order"]
+
+
+SHARED_BYTES: Final = 1 << 16
+"""For each of which in a batch another thread helps to gather it."""
+
+
+class Recording(NamedTuple):
+    """A record as ``Compiled.record`` gives it, and the tensors among its arguments: the batch, which a loop fills."""
+
+    record: Any
+    leaves: list[Tensor]
+
+
+class Draw(NamedTuple):
+    """What the counter is set to before the first step, and by how much that grows from step to step."""
+
+    first: int = 0
+    stride: int = 0
+
+
+class Loop:
+    """Steps of a recorded function whose arguments are mini-batches.
+
+    recording: of a function that returns (sums, finite): a float64 vector, and a truth value without which a step
+    writes nothing. arrays: by argument, the array whose rows the batches are made of. counter: a state whose last
+    element is set anew before each step (a random generator).
+
+    ``latest``: the sums of the latest step · ``total``: those of all steps, which the caller may set to 0.
+
+    Raises: LookupError for a record that depends on more than its arguments, states and numbers.
+    """
+
+    def __init__(self, recording: Recording, arrays: Sequence[Array], counter: Storage | None = None) -> None:
+        self.record, self.leaves = recording
+        graph, binding = self.record.graph, self.record.binding
+        self.arrays = [np.ascontiguousarray(array) for array in arrays]
+        self.batch = [t._storage.array for t in self.leaves]
+        self.rows = len(self.batch[0])
+        results = [i for i, output in enumerate(graph.outputs) if output.kind == "result"]
+        self._written = [binding.outputs[i] for i in self.record.targets]
+        if (
+            len(results) != 2
+            or len(results) + len(self._written) != len(graph.outputs)
+            or any(place.kind == "grad" for place in graph.inputs)
+            or not all(isinstance(target, Storage) for target in self._written)
+        ):
+            raise LookupError("the record reads or writes more than a loop can give it")
+        sums, finite = results
+        self.program = Program(graph, self.record.targets, guard=finite)
+        self.latest = np.zeros(graph.types[graph.outputs[sums].value].shape)
+        self.total = np.zeros_like(self.latest)
+        self._finite = np.zeros((), np.bool_)
+        self._numbers = [i for i, place in enumerate(graph.inputs) if place.kind == "number"]
+        self._now = np.zeros(len(self._numbers))
+        self._out = np.zeros(len(graph.outputs), np.int64)
+        self._out[sums], self._out[finite] = _address(self.latest), _address(self._finite)
+        self._counter = counter if any(source is counter for source in binding.inputs) else None
+        self._draw = np.zeros(2, np.int64)  # in the order of the setter's words
+        self._ends = np.array([_address(self.total), _address(self.latest), self.total.size], np.int64)
+        self._words: list[Array] = []
+        self._indices: list[int] = []  # the addresses of the words that hold where the index is …
+        self._starts: list[tuple[Array, int]] = []  # … and where those are in arrays
+        self._statuses: list[tuple[Array, int]] = []
+        self._table()
+
+    # --- the table ------------------------------------------------------------------------------------------------
+    def _table(self) -> None:
+        """Gathers, the counter, the program, and the sum of its sums, as one table of calls."""
+        gathers = [self._gather(array, batch) for array, batch in zip(self.arrays, self.batch, strict=True)]
+        addresses = llvm.load([*(b for b, _ in gathers), _setter(), _adder()])
+        calls: list[threads.Call] = []
+        for (b, plan), words, batch, address in zip(gathers, self._words, self.batch, addresses, strict=False):
+            ways = 1 + batch.nbytes // SHARED_BYTES
+            calls.append(threads.Call(address, _address(words), plan.tasks, ways, barrier=False))
+        if self._counter is not None:
+            calls.append(threads.Call(addresses[-2], _address(self._draw), 1, 1, barrier=False))
+        calls[-1] = calls[-1]._replace(barrier=True)
+        finite = _address(self._finite)
+        calls += [call._replace(guard=finite) if call.commit else call for call in self.program.calls]
+        guarded = any(call.commit for call in calls)
+        calls.append(threads.Call(addresses[-1], _address(self._ends), 1, 1, commit=not guarded, guard=finite))
+        moving = [(word, 8 * self.rows) for word in self._indices]
+        self._rate_words = [word for i in self._numbers for word in self.program.words_of(i)]
+        moving += [(word, 0) for word in (*self._rate_words, _address(self._draw) + 8)]
+        self.table = threads.Table([call for call in calls if call.tasks], moving)
+        self.program.report_to(self.table.status_address)
+        for words, i in self._statuses:
+            words[i] = self.table.status_address
+
+    def _gather(self, array: Array, batch: Array) -> tuple[Builder, Plan]:
+        """A kernel that copies the rows of a batch, and its words."""
+        b = Builder()
+        row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
+        plan = gather_rows(b, len(array), row_bytes, Type((self.rows,), int64))
+        words = np.zeros(len(b.bound), np.int64)
+        self._words.append(words)
+        for i, meaning in enumerate(b.bound):
+            if meaning == ("in", 1):
+                self._indices.append(_address(words) + 8 * i)
+                self._starts.append((words, i))
+            elif meaning == ("status",):
+                self._statuses.append((words, i))
+            else:
+                words[i] = {("in", 0): _address(array), ("out", 0): _address(batch)}.get(meaning, meaning)
+        return b, plan
+
+    # --- running --------------------------------------------------------------------------------------------------
+    def holds(self) -> bool:
+        """Whether the record still fits the world: nothing that it depends on has changed."""
+        return self.record.changed(self.leaves) is None
+
+    def run(self, index: Array, steps: int, threads: int, *, rates: Array | None = None, draw: Draw = Draw()) -> Outcome:
+        """Make so many steps over the rows that ``index`` (int64) names, batch after batch.
+
+        rates: (steps, numbers), what steers each step; None: the numbers as they are now, for all of them.
+        """
+        for storage in self._written:
+            storage.writable()
+        self._bind(rates)
+        for words, i in self._starts:
+            words[i] = _address(index)
+        moves = self.table.advances[len(self._indices) :, 1]
+        moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
+        if self._counter is not None:
+            self._draw[0] = _address(self._counter.array) + 8 * (self._counter.array.size - 1)
+            self._draw[1], moves[-1] = draw.first, draw.stride
+        outcome = self.table.run(steps, threads)
+        for storage in self._written:
+            storage.note_write()
+        return outcome
+
+    def _bind(self, rates: Array | None) -> None:
+        """Tell the program where everything is."""
+        graph, sources = self.record.graph, self.record.binding.inputs
+        if rates is None:
+            self._now[:] = self.numbers()
+        numbers = _address(self._now if rates is None else rates)
+        given = np.zeros(len(graph.inputs), np.int64)
+        for i, (place, source) in enumerate(zip(graph.inputs, sources, strict=True)):
+            if place.kind == "number":
+                given[i], numbers = numbers, numbers + 8
+            else:
+                given[i] = _address(self.batch[source] if place.kind == "argument" else source.array)
+        self.program.bind(given, self._out)
+
+    @property
+    def shared(self) -> bool:
+        """Whether any of its work is worth more than one thread."""
+        return any(call.ways > 1 for call in self.table.calls)
+
+    def numbers(self) -> list[float]:
+        """The numbers that steer, as they are now."""
+        return [self.record.binding.inputs[i]() for i in self._numbers]
+
+
+class Pace:
+    """Chooses how many threads to use, and how many steps to make at once, from the times of the runs before.
+
+    Bits do not depend on either, so both may change at any time. A number of threads that was set is kept.
+    """
+
+    SECONDS: Final = 0.04
+    """About how long a run lasts: so often can the caller look after other things."""
+    AGAIN: Final = 64
+    """After so many runs, the choice is made anew: the machine may have become busy, or quiet."""
+
+    def __init__(self, shared: bool) -> None:
+        n = runtime.get_num_threads()
+        self._choices = (n,) if runtime.chosen() or n == 1 else (n, 1) if shared else (1,)
+        self._seconds: dict[int, float] = {}
+        self._runs = 0
+
+    def next(self) -> tuple[int, int]:
+        """(threads, steps at most) of the next run."""
+        untried = [n for n in self._choices if n not in self._seconds]
+        threads = untried[0] if untried else min(self._choices, key=lambda n: self._seconds[n])
+        known = self._seconds.get(threads) or min(self._seconds.values(), default=0.0)
+        if not known:
+            return threads, 1
+        # A first try is short: it may be the slower of the two by far.
+        return threads, max(1, int((0.1 if untried else 1.0) * self.SECONDS / known))
+
+    def note(self, threads: int, steps: int, seconds: float) -> None:
+        """How long a run took."""
+        self._runs += 1
+        if self._runs % self.AGAIN == 0:
+            self._seconds.clear()
+        self._seconds[threads] = seconds / steps
+
+
+def row_order(seed: int, epoch: int, n: int) -> Array:
+    """``kernels.permutation(seed, epoch, n)``, natively."""
+    if not native() or n == 0:
+        return kernels.permutation(seed, epoch, n)
+    b = Builder()
+    plan = permutation(b, n, n)
+    keys, start, rows = permutation_keys(seed, epoch), np.zeros(1, np.int64), np.empty(n, np.int64)
+    status = np.zeros(1, np.int64)
+    held = {("in", 0): keys, ("in", 1): start, ("out", 0): rows, ("status",): status}
+    words = np.array([_address(held[m]) if isinstance(m, tuple) else m for m in b.bound], np.int64)
+    (function,) = llvm.load([b])
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(function)(_address(words), 0, plan.tasks)
+    return rows
+
+
+def _address(array: Array) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+def _setter() -> Builder:
+    """A kernel that stores a number at an address."""
+    b = Builder()
+    where = b.pointer("where", None)
+    b.store(b.word("what", None), where)
+    return b
+
+
+def _adder() -> Builder:
+    """A kernel that adds a vector of float64 to another, in order."""
+    b = Builder()
+    total, latest, n = b.pointer("total", None), b.pointer("latest", None), b.word("n", None)
+    with b.loop(0, n) as i:
+        into = b.offset(total, i, F64)
+        b.store(b.add(b.load(F64, into), b.load(F64, b.offset(latest, i, F64))), into)
+    return b
