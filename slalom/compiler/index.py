@@ -79,6 +79,11 @@ class Expr:
         """Of the axis with this number; that in other atoms does not count."""
         return sum(c for atom, c in self.terms if isinstance(atom, Axis) and atom.number == number)
 
+    def without(self, number: int) -> Expr:
+        """The expression without its multiple of an axis; what other atoms hold of that axis stays."""
+        kept = tuple(t for t in self.terms if not (isinstance(t[0], Axis) and t[0].number == number))
+        return Expr(kept, self.constant)
+
     @property
     def affine(self) -> bool:
         return all(isinstance(atom, Axis) for atom, _ in self.terms)

@@ -260,7 +260,7 @@ class Nest:
             return
         assert self._mask is not None
         result = self._splat(result)
-        if flat.coefficient(self._lane) == 1 and flat.plus(axis(self._lane, 1), -1).axes.isdisjoint({self._lane}):
+        if self._in_a_row(flat):
             b.store_masked(result, b.offset(base, self._start_of(flat), element), self._mask)
         else:
             b.scatter(result, self._addresses(base, flat, element), self._mask)
@@ -379,7 +379,7 @@ class Nest:
         else:
             mask = self._guarded()
             type = Type(element.scalar, self._lanes)
-            if flat.coefficient(self._lane) == 1 and self._lane not in flat.plus(axis(self._lane, 1), -1).axes:
+            if self._in_a_row(flat):
                 found = b.load_masked(type, b.offset(base, self._start_of(flat), element), mask)
             else:
                 found = b.gather(type, self._addresses(base, flat, element), mask)
@@ -393,10 +393,15 @@ class Nest:
             mask = self.b.binary("and", mask, self._splat(guard))
         return mask
 
+    def _in_a_row(self, flat: Expr) -> bool:
+        """Whether the lanes are neighbours in memory."""
+        assert self._lane is not None
+        return flat.coefficient(self._lane) == 1 and self._lane not in flat.without(self._lane).axes
+
     def _start_of(self, flat: Expr) -> Value:
         """The element of the first lane, where the others follow it."""
         assert self._lane is not None
-        return self.b.add(self._number(flat.plus(axis(self._lane, 1), -1)), self._place[self._lane])
+        return self.b.add(self._number(flat.without(self._lane)), self._place[self._lane])
 
     def _addresses(self, base: Value, flat: Expr, element: Type) -> Value:
         """The address of each lane's element."""

@@ -159,8 +159,7 @@ def split_exp(
 ) -> tuple[Value, Value]:
     """The integer n and h of eˣ = 2ⁿ·(1 + h), for |x| below 2^(mantissa − 2).
 
-    n = round(x / ln 2) and h = r + r²·q(r) with r = x − n·ln 2, |r| ≤ ln 2 / 2. With ``rest`` it is e^(x + rest), and
-    what rounds away from r goes into the second term.
+    n = round(x / ln 2) and h = r + r²·q(r) with r = x − n·ln 2, |r| ≤ ln 2 / 2. With ``rest`` it is e^(x + rest).
 
     Source: Cody, Waite (1980), "Software manual for the elementary functions", for r in two steps of which the first
     is exact.
@@ -170,14 +169,8 @@ def split_exp(
     n = b.sub(b.convert("bitcast", shifted, format.integer), literal(format.magic_bits, x.type.of(format.integer)))
     whole = b.sub(shifted, number(format.magic, x))
     r = b.fma(whole, number(-format.log2_high, x), x)
-    low = number(-format.log2_low, x)
-    if rest is None:
-        r = b.fma(whole, low, r)
-        return n, b.fma(b.mul(r, r), horner(b, r, coefficients), r)
-    rest = b.fma(whole, low, rest)
-    total = b.add(r, rest)
-    rest = b.add(b.sub(r, total), rest)
-    return n, b.add(total, b.fma(b.mul(total, total), horner(b, total, coefficients), rest))
+    r = b.fma(whole, number(-format.log2_low, x), b.add(r, rest) if rest else r)
+    return n, b.fma(b.mul(r, r), horner(b, r, coefficients), r)
 
 
 def split_log(b: Builder, x: Value) -> tuple[Value, Value]:
@@ -228,7 +221,7 @@ def exp(b: Builder, x: Value) -> Value:
 def expm1(b: Builder, x: Value) -> Value:
     """eˣ − 1 = 2ⁿ·h + (2ⁿ − 1), by halves a·c = 2ⁿ: c·(a·h + (a − 1/c)), whose inner difference is exact."""
     low, high = (-20.0, 89.0) if x.type.scalar == "float" else (-40.0, 710.0)
-    n, h = split_exp(b, at_least(b, at_most(b, x, high), low), number(0.0, x))
+    n, h = split_exp(b, at_least(b, at_most(b, x, high), low))
     half = b.binary("ashr", n, literal(1, n.type))
     a, c, inverse = (power_of_two(b, m, x.type.scalar) for m in (half, b.sub(n, half), b.sub(half, n)))
     return b.intrinsic("copysign", b.mul(b.fma(a, h, b.sub(a, inverse)), c), x)

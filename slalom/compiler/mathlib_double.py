@@ -120,7 +120,7 @@ def _pow_float(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _pow_double(b: Builder, x: Value, y: Value) -> Value:
-    """xʸ, x ≥ 0, with a logarithm of about 68 bits."""
+    """xʸ, x ≥ 0: the logarithm and the exponent are pairs."""
     high, low = _log_pair(b, x)
     high = where(b, "oeq", x, 0.0, -math.inf, where(b, "olt", x, math.inf, high, x))
     exponent, rest = _product(b, y, high)
@@ -135,7 +135,9 @@ def _pow_double(b: Builder, x: Value, y: Value) -> Value:
 def _log_pair(b: Builder, x: Value) -> Pair:
     """ln x = n·ln 2 + 2s(1 + z/3 + z²·T(z)) of a finite x > 0, with s = (m − 1)/(m + 1), z = s², x = 2ⁿm.
 
-    s, z/3 and the sums are pairs; the error is about 2^-66 of ln x.
+    s, z/3 and the sums are pairs, so that the error is about 2^-64 of ln x.
+
+    Source: Dekker (1971), "A floating-point technique for extending the available precision", for the pairs.
     """
     n, f = split_log(b, x)
     below, below_rest = _sum(b, number(2.0, x), f)

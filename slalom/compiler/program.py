@@ -116,5 +116,5 @@ def _copier() -> Builder:
 
 
 def _register_bytes(target: llvm.Target | None) -> int:
-    features = (target or llvm.Target.host()).features
+    features = (target or llvm.Target.host()).features.split(",")
     return 64 if "+avx512f" in features and "-avx512f" not in features else 32

@@ -11,7 +11,7 @@ Three phases, each a walk of linear time:
 ``CHECKED``: a rule that relies on another equation to stay; alone, so that nothing is removed after it.
 
 Adding a rule: one function of (draft, equation) under ``@rule(primitives)``, whose docstring is a line saying what
-becomes what; and one row in ``tests/test_simplify.py``.
+becomes what; and one row in ``tests/table_simplify.py``.
 """
 
 from __future__ import annotations
