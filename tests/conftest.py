@@ -7,7 +7,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from executors import Checked
 
+from slalom.compiler import stage
 from slalom.core import dtype, random
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +25,12 @@ def _fresh_state() -> Iterator[None]:
     random.manual_seed(0)
     yield
     dtype.set_default_dtype(dtype.float32)
+
+
+@pytest.fixture(autouse=True)
+def _checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled in any test is compared with the NumPy executor at each call."""
+    monkeypatch.setattr(stage, "NativeExecutor", Checked)
 
 
 @pytest.fixture(scope="session")

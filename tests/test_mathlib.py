@@ -139,7 +139,7 @@ def test_pow_at_most_two_ulps(dtype):
         (rng.uniform(-9, 9, n), rng.integers(-60, 60, n)),
         (wide, rng.uniform(-1.05, 1.05, n) * info.maxexp / np.log2(wide)),  # results over the whole range and beyond
         (tiny, rng.uniform(-1.1, 1.1, n)),
-        ((near := rng.uniform(0.5, 2, n)), rng.uniform(-1.05, 1.05, n) * info.maxexp / np.log2(near)),
+        ((near := rng.uniform(0.5, 2, 8 * n)), rng.uniform(-1.05, 1.05, 8 * n) * info.maxexp / np.log2(near)),
         (close, rng.uniform(-800, 800, n) / float(info.epsneg) / 60),
         (1 + rng.uniform(-1e-3, 1e-3, n), rng.uniform(-8e5, 8e5, n)),
     ]

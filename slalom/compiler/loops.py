@@ -30,17 +30,13 @@ from slalom.compiler.index import (
 )
 from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Type, Value, Variable, literal
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
-from slalom.compiler.schedule import Apply, Choose, Kernel, Local, Node, Position, Read
+from slalom.compiler.schedule import CHEAP, Apply, Choose, Kernel, Local, Node, Position, Read, locals_of
+from slalom.compiler.tiles import Tiles
 from slalom.core.dtype import DType
 from slalom.core.graph import Graph
 
 WIDE: Final = 4 * LANES
 """Lanes of a column kernel and of a full sum: four chains of additions, which hide one another's latency."""
-
-
-def one_vector(kernel: Kernel) -> bool:
-    """Whether all that is reduced fits in one vector: then it stays in registers between the passes."""
-    return kernel.kind == "row" and len(kernel.reduced) == 1 and kernel.space[-1] <= LANES
 
 
 class Nest:
@@ -60,6 +56,8 @@ class Nest:
         self._guards: list[Value] = []
         self._memo: list[dict[Any, Value]] = [{}]
         self._done: set[int] = set()  # reductions and stored members that later passes read
+        self._across = kernel.kind == "row"  # whether the lanes run along what is reduced
+        self._tiles: Tiles | None = None
         self._bad: Variable | None = None
         self._by_atom: dict[Element, Node] | None = None
 
@@ -95,10 +93,12 @@ class Nest:
         reduced = [i for i in range(len(kernel.space)) if i in kernel.reduced]
         extents = dict(enumerate(kernel.space))
         kept, reduced = self._merged(kept, reduced, extents)
-        inner = reduced if kernel.kind == "row" else kept
+        if self._across and kept and len(reduced) == 1 and extents[reduced[0]] <= LANES:
+            self._across, self._tiles = False, Tiles(self.b, kept[-1], reduced[0], extents)
+        inner = reduced if self._across else kept
         self._lane = inner[-1] if inner else None
         if self._lane is not None:
-            wide = kernel.kind == "column" or (kernel.kind == "row" and not kept)
+            wide = kernel.kind == "column" or (self._across and not kept)
             self._lanes = _lanes_for(extents[self._lane], wide)
         with ExitStack() as stack:
             for number in kept:
@@ -178,28 +178,28 @@ class Nest:
                 continue
             totals = {v: self._total(v) for v in now}
             with ExitStack() as stack:
-                if one_vector(kernel) and reduced:
-                    self._whole_lane(reduced, extents)
-                else:
-                    for number in reduced:
-                        self._open(stack, number, extents[number])
+                for number in reduced:
+                    self._open(stack, number, extents[number])
                 found = {v: self._widened(self._emit(kernel.bodies[v]), v) for v in now}
                 for v, term in found.items():
                     self._add(totals[v], v, term)
                 self._store_all(stored)
+                if self._tiles is not None:
+                    self._keep([v for v in _dear(kernel, levels) if levels[v] == level and v not in stored])
             self._fit_memo()
+            if self._tiles is not None:
+                self._tiles.flush(stored)
             for v, total in totals.items():
                 self._memo[self.b.depth][Local(v)] = self._closed(total.get(), v)
             self._done.update(now, stored)
         self._store_all([v for v in kernel.stores if v not in full])
 
-    def _whole_lane(self, reduced: list[int], extents: dict[int, int]) -> None:
-        (number,) = reduced
-        if number in self._depths:
-            return
-        b = self.b
-        self._place[number], self._depths[number] = b.int(0), b.depth
-        self._mask = b.lanes_below(b.word(("extent", number), extents[number]), self._lanes)
+    def _keep(self, values: list[int]) -> None:
+        """Keep what is dear and needed in later passes too."""
+        assert self._tiles is not None
+        for v in values:
+            self._tiles.put(v, self._splat(self._emit(Local(v))), self._place)
+            self._done.add(v)
 
     def _is_full(self, value: int) -> bool:
         """Whether a member has an element for each of the reduced ones too."""
@@ -219,7 +219,7 @@ class Nest:
         if self._lane is None:
             return term
         term = self._splat(term)
-        if self.kernel.kind != "row":
+        if not self._across:
             return term
         assert self._mask is not None
         neutral = 0 if self.made[value].prim.name == "sum" else _least(target)
@@ -235,7 +235,7 @@ class Nest:
         return pointwise.maximum(self.b, Operand(x, dtype), Operand(y, dtype))
 
     def _closed(self, total: Value, value: int) -> Value:
-        if self.kernel.kind != "row" or not total.type.lanes:
+        if not self._across or not total.type.lanes:
             return total
         return self.b.tree(total, lambda x, y: self._join(value, x, y))
 
@@ -251,6 +251,10 @@ class Nest:
         flat = self._sub(ravel(self.kernel.members[value], self.types[value].shape))
         if result.type.scalar == "i1":
             result = b.convert("zext", result, "i8")
+        if self._tiles is not None and self._tiles.serves(flat):
+            base = b.pointer(("memory", value), Memory(value))
+            self._tiles.store(value, self._splat(result), base, self._line(flat), self._place)
+            return
         base = b.pointer(("memory", value), Memory(value))
         element = Type(memory_scalar(dtype))
         if self._lane is None or self._lane not in flat.axes:
@@ -315,7 +319,9 @@ class Nest:
         if isinstance(node, Position):
             return self._integer(node.expr)
         if isinstance(node, Local):
-            if node.value in self._done and self._is_full(node.value) and not one_vector(self.kernel):
+            if node.value in self._done and self._is_full(node.value):
+                if self._tiles is not None:
+                    return self._as_value(self._tiles.get(node.value, self._place), self.types[node.value].dtype)
                 return self._read(Read(node.value, self.kernel.members[node.value]))
             return self._emit(self.kernel.bodies[node.value])
         if isinstance(node, Choose):
@@ -376,6 +382,12 @@ class Nest:
                 if not guard.type.lanes:
                     place = b.select(guard, place, b.int(0))
             found = b.load(element, b.offset(base, place, element))
+        elif self._tiles is not None and not self._guards and self._tiles.serves(flat):
+            key: Any = (node.value, flat)
+            if not self._tiles.holds(key):
+                with b.at(self._depths[self._lane]):
+                    self._tiles.load(key, element, base, self._line(flat), self._place)
+            found = self._tiles.get(key, self._place)
         else:
             mask = self._guarded()
             type = Type(element.scalar, self._lanes)
@@ -383,7 +395,18 @@ class Nest:
                 found = b.load_masked(type, b.offset(base, self._start_of(flat), element), mask)
             else:
                 found = b.gather(type, self._addresses(base, flat, element), mask)
-        return b.compare("ne", found, literal(0, found.type)) if of.dtype.kind == "b" else found
+        return self._as_value(found, of.dtype)
+
+    def _as_value(self, found: Value, dtype: DType) -> Value:
+        return self.b.compare("ne", found, literal(0, found.type)) if dtype.kind == "b" else found
+
+    def _line(self, flat: Expr) -> tuple[Value, Value]:
+        """Of a tile in memory: the first element, and how far it is from one lane's elements to the next's."""
+        assert self._lane is not None and self._tiles is not None
+        with self.b.at(self._depths[self._lane]):
+            start = self._number(flat.without(self._lane).without(self._tiles.reduced))
+            step = self.b.word(("line", flat), flat.coefficient(self._lane))
+            return self.b.add(start, self.b.mul(self._place[self._lane], step)), step
 
     def _guarded(self) -> Value:
         """The lanes that may be read."""
@@ -539,6 +562,18 @@ def _lanes_for(extent: int, wide: bool) -> int:
     if not wide or extent <= LANES:
         return LANES
     return 2 * LANES if extent <= 2 * LANES else WIDE
+
+
+def _dear(kernel: Kernel, levels: dict[int, int]) -> list[int]:
+    """The members that are worth keeping from one pass to a later one: functions of elements."""
+    found = []
+    for value, body in kernel.bodies.items():
+        dear = isinstance(body, Apply) and body.name not in CHEAP and value not in kernel.sums
+        full = frozenset[int]().union(*(e.axes for e in kernel.members[value])) & kernel.reduced
+        later = [v for v, b in kernel.bodies.items() if levels[v] > levels[value] and value in locals_of(b)]
+        if dear and full and later:
+            found.append(value)
+    return found
 
 
 def _least(dtype: DType) -> Any:

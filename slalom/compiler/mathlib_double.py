@@ -33,10 +33,12 @@ _POW_LOG: Final = (  # as LOG, relative error 2^-38.0
     *(-0.12495992418592723, 0.11088695952002837, -0.10029632813056226, 0.09440247875635834, -0.08762846890694463),
     *(0.0630367058324464, -0.02274236418345966),
 )
-_ATANH: Final = (  # (atanh s / s − 1 − z/3) / z² over z = s² ≤ 1/25; absolute error of atanh s / s 2^-68.3
-    *(0.19999999999999862, 0.1428571428578863, 0.11111111095629643, 0.09090910762480861),
-    *(0.07692203349994765, 0.06670571625521006, 0.05796186550788222, 0.06285682592714702),
+_ATANH: Final = (  # (atanh s / s − 1 − z/3 − z²/5) / z³ over z = s² ≤ 1/25; absolute error of atanh s / s 2^-67.9
+    *(0.14285714285734868, 0.11111111103825744, 0.0909091011726245, 0.07692232082041746),
+    *(0.06669840374687887, 0.05806112024615987, 0.062299227482001306),
 )
+_THIRD: Final = (0.3333333333333333, 1.850371707708594e-17)
+_FIFTH: Final = (0.2, -1.1102230246251566e-17)
 _SIN: Final = {  # (sin r − r) / r³ over r² ≤ (π/4)²; error relative to sin 2^-28 and 2^-57
     "float": (-0.166666552, 0.00833219104, -0.000195185989),
     "double": (
@@ -87,11 +89,26 @@ def _product(b: Builder, x: Value, y: Value) -> Pair:
     return total, b.fma(x, y, b.neg(total))
 
 
+def _pair_product(b: Builder, x: Pair, y: Pair) -> Pair:
+    """x · y to some 104 bits."""
+    total, rest = _product(b, x[0], y[0])
+    return total, b.fma(x[0], y[1], b.fma(x[1], y[0], rest))
+
+
+def _constant_plus(b: Builder, constant: tuple[float, float], x: Pair) -> Pair:
+    """constant + x, where the constant is the larger."""
+    total, rest = _sum(b, number(constant[0], x[0]), x[0])
+    return total, b.add(b.add(rest, number(constant[1], x[0])), x[1])
+
+
 # --- pow --------------------------------------------------------------------------------------------------------------
 
 
 def pow(b: Builder, x: Value, y: Value) -> Value:
-    """xʸ = e^(y·ln |x|), negative where x is and y is odd; with the special cases of C99, annex F.9.4.4."""
+    """xʸ = e^(y·ln |x|), negative where x is and y is odd; with the special cases of C99, annex F.9.4.4.
+
+    Error: below 0.6 ulp (float), 1.1 (double).
+    """
     one = number(1.0, x)
     size, floor = b.intrinsic("fabs", x), b.intrinsic("floor", y)
     value = (_pow_float if x.type.scalar == "float" else _pow_double)(b, size, y)
@@ -133,44 +150,38 @@ def _pow_double(b: Builder, x: Value, y: Value) -> Value:
 
 
 def _log_pair(b: Builder, x: Value) -> Pair:
-    """ln x = n·ln 2 + 2s(1 + z/3 + z²·T(z)) of a finite x > 0, with s = (m − 1)/(m + 1), z = s², x = 2ⁿm.
+    """ln x = n·ln 2 + 2s(1 + z(1/3 + z(1/5 + z·T(z)))) of a finite x > 0: s = (m − 1)/(m + 1), z = s², x = 2ⁿm.
 
-    s, z/3 and the sums are pairs, so that the error is about 2^-64 of ln x.
+    All but z·T is in pairs: the error is about 2^-66 of ln x, which powers near the ends of the range magnify by 2¹⁰.
 
-    Source: Dekker (1971), "A floating-point technique for extending the available precision", for the pairs.
+    Source: Dekker (1971), "A floating-point technique for extending the available precision".
     """
     n, f = split_log(b, x)
     below, below_rest = _sum(b, number(2.0, x), f)
-    quotient = b.div(f, below)
-    remainder = b.fma(b.neg(quotient), below, f)
-    quotient_rest = b.div(b.fma(b.neg(quotient), below_rest, remainder), below)
-    s, s_rest = b.add(quotient, quotient), b.add(quotient_rest, quotient_rest)  # twice s, from here on
-    z, z_rest = _product(b, quotient, quotient)
-    z_rest = b.fma(s, quotient_rest, z_rest)
-    third, third_rest = number(1 / 3, x), number(1.850371707708594e-17, x)
-    u, u_rest = _product(b, z, third)
-    u_rest = b.fma(z, third_rest, b.fma(z_rest, third, u_rest))
-    u, tail = _sum(b, u, b.mul(b.mul(z, z), horner(b, z, _ATANH)))
-    u_rest = b.add(u_rest, tail)
-    part, part_rest = _product(b, s, u)
-    part_rest = b.add(part_rest, b.fma(s, u_rest, b.fma(s_rest, u, s_rest)))
+    s = b.div(f, below)
+    s_rest = b.div(b.fma(b.neg(s), below_rest, b.fma(b.neg(s), below, f)), below)
+    z = _pair_product(b, (s, s_rest), (s, s_rest))
+    u = _constant_plus(b, _FIFTH, (b.mul(z[0], horner(b, z[0], _ATANH)), number(0.0, x)))
+    u = _pair_product(b, z, _constant_plus(b, _THIRD, _pair_product(b, z, u)))
+    twice = b.add(s, s), b.add(s_rest, s_rest)
+    part, part_rest = _pair_product(b, twice, u)
     whole = floating(b, n, "double")
-    total, rest = _sum(b, b.mul(whole, number(_LOG2[0], x)), s)
+    total, rest = _sum(b, b.mul(whole, number(_LOG2[0], x)), twice[0])
     total, more = _sum(b, total, part)
-    rest = b.add(b.add(rest, more), b.fma(whole, number(_LOG2[1], x), part_rest))
-    return _sum(b, total, rest)
+    rest = b.add(b.add(rest, more), b.add(twice[1], part_rest))
+    return _sum(b, total, b.fma(whole, number(_LOG2[1], x), rest))
 
 
 # --- sin, cos ---------------------------------------------------------------------------------------------------------
 
 
 def sin(b: Builder, x: Value) -> Value:
-    """sin x; NaN for an infinite x."""
+    """sin x; NaN for an infinite x. Error: below 1.6 ulp (float), 0.8 (double)."""
     return _circle(b, x, 0)
 
 
 def cos(b: Builder, x: Value) -> Value:
-    """cos x = sin(x + π/2); NaN for an infinite x."""
+    """cos x = sin(x + π/2); NaN for an infinite x. Error: below 1.6 ulp (float), 0.8 (double)."""
     return _circle(b, x, 1)
 
 

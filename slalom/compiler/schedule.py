@@ -552,9 +552,9 @@ class _Scheduler:
                 body = self._apply(eq, index, kernel)
             kernel.members[value] = index
             bodies[value] = body
-            pending.extend(_locals(body))
+            pending.extend(locals_of(body))
             for element, node in kernel.elements.items():
-                pending.extend(_locals(node))
+                pending.extend(locals_of(node))
                 self._note(node)
             self._note(body)
         order = [eq.out for eq in self.equations if eq.out in needed]
@@ -577,16 +577,17 @@ class _Scheduler:
         return sorted(self.kernels, key=lambda k: (k.before.bit_count(), k.number))
 
 
-def _locals(node: Node) -> Iterator[int]:
+def locals_of(node: Node) -> Iterator[int]:
+    """The members that a node is made of."""
     if isinstance(node, Local):
         yield node.value
     elif isinstance(node, Apply):
         for arg in node.args:
-            yield from _locals(arg)
+            yield from locals_of(arg)
     elif isinstance(node, Choose):
         for _, case in node.cases:
             if case is not None:
-                yield from _locals(case)
+                yield from locals_of(case)
 
 
 def _elements(index: Index) -> Iterator[Element]:
