@@ -95,7 +95,7 @@ class Checked(NativeExecutor):
     """The native executor, beside NumPy's, whose results it hands out."""
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        before = [array.copy() for array in inputs]
+        before = [array.copy("K") for array in inputs]
         try:
             expected = run_numpy(self.graph, before)
         except Exception as error:

@@ -7,6 +7,7 @@ sums are added up. What may stop a step stops it before anything outside is writ
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -81,8 +82,8 @@ class Loop:
         self._finite = np.zeros((), np.bool_)
         self._numbers = [i for i, place in enumerate(graph.inputs) if place.kind == "number"]
         self._now = np.zeros(len(self._numbers))
-        self._out = np.zeros(len(graph.outputs), np.int64)
-        self._out[sums], self._out[finite] = _address(self.latest), _address(self._finite)
+        self._put("output", sums, _address(self.latest))
+        self._put("output", finite, _address(self._finite))
         self._counter = counter if any(source is counter for source in binding.inputs) else None
         self._draw = np.zeros(2, np.int64)  # in the order of the setter's words
         self._ends = np.array([_address(self.total), _address(self.latest), self.total.size], np.int64)
@@ -109,7 +110,8 @@ class Loop:
         guarded = any(call.commit for call in calls)
         calls.append(threads.Call(addresses[-1], _address(self._ends), 1, 1, commit=not guarded, guard=finite))
         moving = [(word, 8 * self.rows) for word in self._indices]
-        self._rate_words = [word for i in self._numbers for word in self.program.words_of(i)]
+        program = self.program
+        self._rate_words = [program.address_of(w) for i in self._numbers for w, _ in program.words_for("input", i)]
         moving += [(word, 0) for word in (*self._rate_words, _address(self._draw) + 8)]
         self.table = threads.Table([call for call in calls if call.tasks], moving)
         self.program.report_to(self.table.status_address)
@@ -164,13 +166,16 @@ class Loop:
         if rates is None:
             self._now[:] = self.numbers()
         numbers = _address(self._now if rates is None else rates)
-        given = np.zeros(len(graph.inputs), np.int64)
         for i, (place, source) in enumerate(zip(graph.inputs, sources, strict=True)):
             if place.kind == "number":
-                given[i], numbers = numbers, numbers + 8
+                address, numbers = numbers, numbers + 8
             else:
-                given[i] = _address(self.batch[source] if place.kind == "argument" else source.array)
-        self.program.bind(given, self._out)
+                address = _address(self.batch[source] if place.kind == "argument" else source.array)
+            self._put("input", i, address)
+
+    def _put(self, where: str, number: int, address: int) -> None:
+        for word, offset in self.program.words_for(where, number):
+            self.program.words[word] = address + offset
 
     @property
     def shared(self) -> bool:
@@ -221,15 +226,23 @@ def row_order(seed: int, epoch: int, n: int) -> Array:
     """``kernels.permutation(seed, epoch, n)``, natively."""
     if not native() or n == 0:
         return kernels.permutation(seed, epoch, n)
+    function, bound, tasks = _permuting(n)
+    rows = np.empty(n, np.int64)
+    held = {("in", 0): permutation_keys(seed, epoch), ("in", 1): np.zeros(2, np.int64), ("out", 0): rows}
+    held["status",] = held["in", 1][1:]
+    words = np.array([_address(held[m]) if isinstance(m, tuple) else m for m in bound], np.int64)
+    function(_address(words), 0, tasks)
+    return rows
+
+
+@functools.lru_cache(maxsize=64)
+def _permuting(n: int) -> tuple[Any, list[Any], int]:
+    """The kernel that computes the order of n rows, what its words mean, and its tasks."""
     b = Builder()
     plan = permutation(b, n, n)
-    keys, start, rows = permutation_keys(seed, epoch), np.zeros(1, np.int64), np.empty(n, np.int64)
-    status = np.zeros(1, np.int64)
-    held = {("in", 0): keys, ("in", 1): start, ("out", 0): rows, ("status",): status}
-    words = np.array([_address(held[m]) if isinstance(m, tuple) else m for m in b.bound], np.int64)
-    (function,) = llvm.load([b])
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(function)(_address(words), 0, plan.tasks)
-    return rows
+    (address,) = llvm.load([b])
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return prototype(address), b.bound, plan.tasks
 
 
 def _address(array: Array) -> int:

@@ -77,11 +77,25 @@ class _Planner:
             found.places[value] = Place("constant", value)
         self._outputs()
         self._arena()
-        for i, output in enumerate(graph.outputs):
-            place = found.places[self.roots[output.value]]
-            if place != self._target(i):
-                found.copies.append(Copy(place, self._target(i), self._bytes(self.roots[output.value])))
+        self._copies()
         return found
+
+    def _copies(self) -> None:
+        """Copy what lies elsewhere; first aside, what an earlier copy would overwrite (states that are swapped)."""
+        found, taken = self.found, set[Place]()
+        aside: list[Copy] = []
+        for i, output in enumerate(self.graph.outputs):
+            root, target = self.roots[output.value], self._target(i)
+            place, bytes = found.places[root], self._bytes(root)
+            if place == target:
+                continue
+            if place in taken:
+                aside.append(Copy(place, Place("arena", found.arena), bytes))
+                place = aside[-1].target
+                found.arena += -(-bytes // ALIGN) * ALIGN
+            taken.add(target)
+            found.copies.append(Copy(place, target, bytes))
+        found.copies[:0] = aside
 
     def _target(self, i: int) -> Place:
         return Place("input", self.targets[i]) if i in self.targets else Place("output", i)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +27,7 @@ def native() -> bool:
 
 
 class NativeExecutor:
-    """Runs a graph as machine code.
+    """Runs a graph as machine code: ``give`` it what has changed among its inputs, then ``run``; or call it.
 
     targets: for outputs that become the content of an input, that input's number: the program writes there itself.
     """
@@ -37,15 +37,25 @@ class NativeExecutor:
         self.program = Program(graph, self.targets)
         self._table = Table(self.program.calls)
         self.program.report_to(self._table.status_address)
-        types = graph.types
-        self._made = [(i, types[o.value]) for i, o in enumerate(graph.outputs) if i not in self.targets]
-        self._given: list[Any] = [None] * len(graph.inputs)
-        self._in = np.zeros(len(graph.inputs), np.int64)
-        self._out = np.zeros(len(graph.outputs), np.int64)
+        self._made = [
+            (i, graph.types[o.value], self.program.words_for("output", i))
+            for i, o in enumerate(graph.outputs)
+            if i not in self.targets
+        ]
+        self._words = [self.program.words_for("input", i) for i in range(len(graph.inputs))]
+        cells = np.zeros(len(graph.inputs))
+        self.numbers: Final = memoryview(cells)
+        """Where the inputs that are numbers are kept, by number: they are set here rather than given."""
+        self.lock: Final = threading.Lock()
+        self.given: Final[list[Any]] = [None] * len(graph.inputs)
+        """The arrays that were given last; None for those of which a copy is used."""
+        self._used: list[Any] = [None] * len(graph.inputs)
         self._written = frozenset(self.targets.values())
-        self._lock = threading.Lock()
         self._starts: list[int] = []  # of the memory that is written, in order …
         self._ends: list[int] = []
+        for i, place in enumerate(graph.inputs):
+            if place.kind == "number":
+                self._use(i, cells[i : i + 1].reshape(()))
         self._large = sum(call.flops for call in self.program.lowered.calls) >= SHARED
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
@@ -53,51 +63,69 @@ class NativeExecutor:
 
         Raises: whatever the NumPy executor raises where a kernel reports an error; nothing is written then.
         """
-        with self._lock:
-            arrays = self._bound(inputs)
-            outputs: list[Any] = [None] * len(self._out)
-            for i, of in self._made:
-                made = outputs[i] = np.empty(of.shape, of.dtype)
-                self._out[i] = made.__array_interface__["data"][0]
-            self.program.bind(self._in, self._out)
-            table = self._table
-            table.run(1, runtime.get_num_threads() if self._large else 1)
-            failed, table.status = table.status, 0
-        if failed:
-            NumpyExecutor(self.graph)(inputs)
-            raise AssertionError("a kernel reported an error that the NumPy executor does not see")
+        with self.lock:
+            changed = {}
+            for i, (place, array) in enumerate(zip(self.graph.inputs, inputs, strict=True)):
+                if place.kind == "number":
+                    self.numbers[i] = float(array)
+                elif array is not self.given[i]:
+                    changed[i] = array
+            self.give(changed)
+            outputs = self.run()
         for i, source in self.targets.items():
             outputs[i] = inputs[source]
-            if arrays[source] is not inputs[source]:
-                np.copyto(inputs[source], arrays[source])
         return outputs
 
-    def _bound(self, inputs: Sequence[Array]) -> list[Array]:
-        """The arrays that the program works on, whose addresses are noted: contiguous, and no two over one another."""
-        given, addresses = self._given, self._in
-        arrays = list(inputs)
-        fresh = [i for i, array in enumerate(inputs) if array is not given[i]]
-        if not fresh:
-            return arrays
-        for i in fresh:
-            array = inputs[i]
-            given[i] = array
+    def give(self, changed: Mapping[int, Array]) -> None:
+        """Use these arrays from now on, until others are given. The caller holds the lock."""
+        for i, array in changed.items():
+            self.given[i] = array
             if not array.flags.c_contiguous:
-                array, given[i] = np.ascontiguousarray(array), None
-            arrays[i] = array
-            addresses[i] = array.__array_interface__["data"][0]
+                array, self.given[i] = np.ascontiguousarray(array), None
+            self._use(i, array)
         if not self._written:
-            return arrays
-        if not self._written.isdisjoint(fresh):
-            spans = sorted((int(addresses[i]), int(addresses[i]) + arrays[i].nbytes) for i in self._written)
+            return
+        check: Iterable[int] = changed
+        if not self._written.isdisjoint(changed):
+            spans = sorted(_span(self._used[i]) for i in self._written)
             self._starts, self._ends = [s[0] for s in spans], [s[1] for s in spans]
-            fresh = list(range(len(arrays)))
-        for i in fresh:
-            if i in self._written or not arrays[i].nbytes:
-                continue
-            start = int(addresses[i])
-            at = bisect_right(self._starts, start + arrays[i].nbytes - 1) - 1
-            if at >= 0 and self._ends[at] > start:  # an argument that shares memory with what is written
-                arrays[i], given[i] = arrays[i].copy(), None
-                addresses[i] = arrays[i].__array_interface__["data"][0]
-        return arrays
+            check = range(len(self._used))
+        for i in check:
+            if i not in self._written and self._overlaps(self._used[i]):
+                self.given[i] = None  # it must keep its values while others are written
+                self._use(i, self._used[i].copy())
+
+    def _use(self, i: int, array: Array) -> None:
+        self._used[i] = array
+        address, words = array.__array_interface__["data"][0], self.program.words
+        for at, offset in self._words[i]:
+            words[at] = address + offset
+
+    def _overlaps(self, array: Array) -> bool:
+        """Whether an array shares memory with what is written."""
+        start, end = _span(array)
+        at = bisect_right(self._starts, end - 1) - 1
+        return at >= 0 and self._ends[at] > start and end > start
+
+    def run(self) -> list[Any]:
+        """The outputs; None for those with a target. The caller holds the lock. Raises: as ``__call__``."""
+        outputs: list[Any] = [None] * len(self.graph.outputs)
+        words = self.program.words
+        for i, of, places in self._made:
+            made = outputs[i] = np.empty(of.shape, of.dtype)
+            address = made.__array_interface__["data"][0]
+            for at, offset in places:
+                words[at] = address + offset
+        table = self._table
+        table.run(1, runtime.get_num_threads() if self._large else 1)
+        if table.status:
+            table.status = 0
+            NumpyExecutor(self.graph)(self._used)
+            raise AssertionError("a kernel reported an error that the NumPy executor does not see")
+        return outputs
+
+
+def _span(array: Array) -> tuple[int, int]:
+    """The first byte of a contiguous array, and the one after its last."""
+    start: int = array.__array_interface__["data"][0]
+    return start, start + array.nbytes

@@ -25,7 +25,7 @@ class Program:
     targets: for outputs whose value becomes the content of an input, that input's number · guard: the number of an
     output that must be known before anything outside is written · target: the processor, by default this machine's.
 
-    ``calls``: what a ``threads.Table`` is made of.
+    ``calls``: what a ``threads.Table`` is made of · ``words``: the argument words of all calls.
     """
 
     def __init__(
@@ -54,8 +54,9 @@ class Program:
         rows: list[list[Memory | Place | int]] = [list(call.words) for call in calls]
         rows += [[copy.target, copy.source, copy.bytes] for copy in copies]
         starts = np.cumsum([0, *(len(row) for row in rows)])
-        self._words = aligned(8 * int(starts[-1])).view(np.int64)
-        base = self._words.ctypes.data
+        self._memory = aligned(8 * int(starts[-1]))
+        self.words = memoryview(self._memory).cast("q")
+        base = self._memory.ctypes.data
         self.calls: list[threads.Call] = []
         for n, (start, address) in enumerate(zip(starts, addresses, strict=False)):
             tasks, ways = (calls[n].tasks, calls[n].flops // GRAIN + 1) if n < len(calls) else (1, 1)
@@ -65,7 +66,6 @@ class Program:
         for start, row in zip(starts, rows, strict=False):
             for i, word in enumerate(row, int(start)):
                 self._fill(i, word)
-        self._patches = [np.array(self._changing[k], np.int64).reshape(-1, 3).T for k in ("input", "output")]
 
     def _fill(self, i: int, word: Memory | Place | int) -> None:
         """Write an argument word, or note what it depends on."""
@@ -73,29 +73,28 @@ class Program:
             self._changing["status"].append((i, 0, 0))
             return
         if isinstance(word, int):
-            self._words[i] = word
+            self.words[i] = word
             return
         place, offset = (self.memory.places[word.value], word.offset) if isinstance(word, Memory) else (word, 0)
         if place.where == "arena":
-            self._words[i] = self._arena.ctypes.data + place.number + offset
+            self.words[i] = self._arena.ctypes.data + place.number + offset
         elif place.where == "constant":
-            self._words[i] = self._constants[place.number].ctypes.data + offset
+            self.words[i] = self._constants[place.number].ctypes.data + offset
         else:
             self._changing[place.where].append((i, place.number, offset))
 
-    def bind(self, inputs: Array, outputs: Array) -> None:
-        """Tell where inputs and outputs are: their addresses, int64."""
-        for (i, which, offset), addresses in zip(self._patches, (inputs, outputs), strict=True):
-            self._words[i] = addresses[which] + offset
+    def words_for(self, where: str, number: int) -> list[tuple[int, int]]:
+        """Where the address of an input or output stands among ``words``, and what is added to it."""
+        return [(i, offset) for i, n, offset in self._changing[where] if n == number]
+
+    def address_of(self, word: int) -> int:
+        """Where in memory a word is."""
+        return self._memory.ctypes.data + 8 * word
 
     def report_to(self, status: int) -> None:
         """Tell where the status word is."""
         for i, *_ in self._changing["status"]:
-            self._words[i] = status
-
-    def words_of(self, given: int) -> list[int]:
-        """The addresses of the argument words that hold the address of an input."""
-        return [self._words.ctypes.data + 8 * i for i, number, _ in self._changing["input"] if number == given]
+            self.words[i] = status
 
 
 def aligned(bytes: int) -> Array:

@@ -24,7 +24,7 @@ from slalom.compiler.native import NativeExecutor, native
 from slalom.compiler.program import Program
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
-from slalom.core.node import MODE, Abstract, Mode, Storage
+from slalom.core.node import MODE, Abstract, Mode, Storage, note_writes
 from slalom.core.primitive import Array
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, to_array
@@ -70,6 +70,14 @@ class _Fixed:
     value: Any
 
 
+class _Inputs(NamedTuple):
+    """Inputs of a graph: the states, which seldom move, the arguments and gradients, and the numbers that steer."""
+
+    states: list[tuple[int, Storage]]
+    others: list[tuple[int, str, Any]]
+    numbers: list[tuple[int, Callable[[], float]]]
+
+
 @dataclass
 class _Record:
     """One recorded graph and all that is needed to run it again."""
@@ -94,6 +102,19 @@ class _Record:
             key = ("argument", target) if isinstance(target, int) else ("state", id(target))
             if place.kind == "write" and key in places:
                 found[i] = places[key]
+        return found
+
+    @cached_property
+    def inputs(self) -> _Inputs:
+        """The graph's inputs by number and kind."""
+        found = _Inputs([], [], [])
+        for i, (place, source) in enumerate(zip(self.graph.inputs, self.binding.inputs, strict=True)):
+            if place.kind == "state":
+                found.states.append((i, source))
+            elif place.kind == "number":
+                found.numbers.append((i, source))
+            else:
+                found.others.append((i, place.kind, source))
         return found
 
     @cached_property
@@ -395,30 +416,51 @@ def _input(kind: str, source: Any, leaves: list[Tensor]) -> Array:
     return held._storage.array  # type: ignore[no-any-return]
 
 
-def _execute(entry: _Record, leaves: list[Tensor]) -> Any:
-    graph, binding, run = entry.graph, entry.binding, entry.run
-    inputs = [_input(place.kind, source, leaves) for place, source in zip(graph.inputs, binding.inputs, strict=True)]
-    direct = run.targets if isinstance(run, NativeExecutor) else {}
-    for i, source in direct.items():
-        inputs[source] = _stored(binding.outputs[i], leaves).writable()
-    outputs = run(inputs)
+def _execute(record: _Record, leaves: list[Tensor]) -> Any:
+    run = record.run
+    outputs = run(_inputs(record, leaves)) if isinstance(run, NumpyExecutor) else _run_native(record, run, leaves)
     results: list[Tensor] = []
-    for i, (place, target, array) in enumerate(zip(graph.outputs, binding.outputs, outputs, strict=True)):
+    for place, target, array in zip(record.graph.outputs, record.binding.outputs, outputs, strict=True):
+        if array is None:  # it was written where it belongs
+            continue
         if place.kind == "write":
-            storage = _stored(target, leaves)
-            if i in direct:
-                storage.note_write()
-            else:
-                storage.write(array)
+            _stored(target, leaves).write(array)
             continue
         made = Tensor._handle(Storage(array), None, False)
         if place.kind == "result":
             results.append(made)
         else:
             _whose(target, leaves)._grad = made
-    for source in binding.cleared:
+    for source in record.binding.cleared:
         _whose(source, leaves)._grad = None
-    return _rebuild(entry.result, results)
+    return _rebuild(record.result, results)
+
+
+def _inputs(record: _Record, leaves: list[Tensor]) -> list[Array]:
+    places = zip(record.graph.inputs, record.binding.inputs, strict=True)
+    return [_input(place.kind, source, leaves) for place, source in places]
+
+
+def _run_native(record: _Record, run: NativeExecutor, leaves: list[Tensor]) -> list[Any]:
+    """Run native code, which finds the states where they were at the call before, unless they have moved."""
+    fixed, moving, numbers = record.inputs
+    given, written = run.given, [_stored(record.binding.outputs[i], leaves) for i in run.targets]
+    with run.lock:
+        for storage in written:
+            if storage.shared:
+                storage.writable()
+        changed = {i: storage.array for i, storage in fixed if storage.array is not given[i]}
+        for i, read in numbers:
+            run.numbers[i] = read()
+        for i, kind, source in moving:
+            changed[i] = _input(kind, source, leaves)
+        for storage, source in zip(written, run.targets.values(), strict=True):
+            if source in changed:
+                changed[source] = storage.writable()
+        run.give(changed)
+        outputs = run.run()
+        note_writes(written)
+    return outputs
 
 
 def _stored(target: Any, leaves: list[Tensor]) -> Storage:

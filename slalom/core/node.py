@@ -13,7 +13,7 @@ import itertools
 import sys
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -172,11 +172,14 @@ class Storage:
             self.array = self.array.copy()
         return self.array  # type: ignore[no-any-return]
 
+    @property
+    def shared(self) -> bool:
+        """Whether other values share this memory, or did: ``writable`` has something to do."""
+        return self.root is not None or self._views is not None
+
     def note_write(self) -> None:
         """Remember that the buffer was written, and where."""
-        self.written = next(clock)
-        frame = _user_frame()
-        self._writer = frame.f_code, frame.f_lasti
+        note_writes((self,))
 
     @property
     def site(self) -> str:
@@ -184,6 +187,14 @@ class Storage:
         code, at = self._writer
         line = next(line for first, last, line in code.co_lines() if first <= at < last)
         return f"{code.co_filename}:{line}"
+
+
+def note_writes(storages: Iterable[Storage]) -> None:
+    """Remember that buffers were written, and where."""
+    now, frame = next(clock), _user_frame()
+    writer = frame.f_code, frame.f_lasti
+    for storage in storages:
+        storage.written, storage._writer = now, writer
 
 
 class Node:

@@ -161,6 +161,7 @@ class Optimizer:
         if trace is None:
             return
         what, structure = type(self).__name__, self._structure(group)
+
         trace.guard(
             ("group", id(group)),
             f"the groups of {what}, their parameters, or which of their options are on",
@@ -168,19 +169,32 @@ class Optimizer:
         )
         labels = group.get("param_names") or [f"parameter {i}" for i in range(len(group["params"]))]
         label = {id(p): text for p, text in zip(group["params"], labels, strict=True)}
+        slots: list[tuple[Tensor, dict[str, Any], list[tuple[str, Tensor]]]] = []
         for p, _ in moving:
-            held = {name: self.state[p][name] for name in ("step", *names)}
-            for name, tensor in held.items():
-                trace.named(tensor, name if name == "step" else f"{name} of {label[id(p)]}")
-            trace.guard(("slots", id(self), id(p)), f"the state of {what}", self._holding(p, held))
+            held = self.state[p]
+            slots.append((p, held, [(name, held[name]) for name in ("step", *names)]))
+            for name in ("step", *names):
+                trace.named(held[name], name if name == "step" else f"{name} of {label[id(p)]}")
+        trace.guard(("slots", id(group)), f"the state of {what}", lambda: self._holds_slots(slots))
 
-    def _holding(self, p: Tensor, held: Slots) -> Callable[[], bool]:
-        return lambda: all(self.state[p].get(name) is tensor for name, tensor in held.items())
+    def _holds_slots(self, slots: Any) -> bool:
+        for p, held, tensors in slots:
+            if self.state.get(p) is not held:
+                return False
+            for name, tensor in tensors:
+                if held.get(name) is not tensor:
+                    return False
+        return True
 
     def _structure(self, group: Group) -> list[Any]:
         """What of the groups, and of this one's options, decides which operations run."""
-        options = [_kind(group[name], name in self.optional) for name in self.defaults]
-        return [*map(id, self.param_groups), *map(id, group["params"]), *options]
+        optional = self.optional
+        return [*map(id, self.param_groups), *map(id, group["params"])] + [
+            # A plain number is the common case: all that counts is whether it switches something off.
+            name not in optional or value != 0 if type(value) in (float, int) else _kind(value, name in optional)
+            for name in self.defaults
+            for value in (group[name],)
+        ]
 
     # --- PyTorch's surface ----------------------------------------------------------------------------------------
     def zero_grad(self, set_to_none: bool = True) -> None:
