@@ -7,6 +7,7 @@ are replaced with NumPy's, so that a test may demand the bits of eager mode in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,8 +18,10 @@ import numpy as np
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor
 from slalom.core.graph import Graph, Output
+from slalom.core.ops.pointwise import ERF
 
 Array = np.ndarray[Any, Any]
+_ERF = replace(ERF, impl=lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))  # Slalom's is of two dtypes alone
 SINGLE, DOUBLE, LONG = np.dtype("f4"), np.dtype("f8"), np.dtype(np.longdouble)
 
 
@@ -41,9 +44,11 @@ class Bound:
         wider = self._wider
         types = tuple(t._replace(dtype=wider.get(t.dtype, t.dtype)) for t in self.graph.types)
         equations = tuple(
-            replace(eq, params=eq.params | {"dtype": wider.get(eq.params["dtype"], eq.params["dtype"])})
-            if "dtype" in eq.params
-            else eq
+            replace(
+                eq,
+                prim=_ERF if eq.prim is ERF else eq.prim,
+                params={key: wider.get(value, value) if key == "dtype" else value for key, value in eq.params.items()},
+            )
             for eq in self.graph.equations
         )
         constants = {v: a.astype(wider.get(a.dtype, a.dtype)) for v, a in self.graph.constants.items()}

@@ -379,8 +379,7 @@ class Nest:
         if self._lane is None or self._lane not in flat.axes:
             place = self._number(flat)
             for guard in self._guards:
-                if not guard.type.lanes:
-                    place = b.select(guard, place, b.int(0))
+                place = b.select(self._anywhere(guard), place, b.int(0))
             found = b.load(element, b.offset(base, place, element))
         elif self._tiles is not None and not self._guards and self._tiles.serves(flat):
             key: Any = (node.value, flat)
@@ -416,6 +415,16 @@ class Nest:
             mask = self.b.binary("and", mask, self._splat(guard))
         return mask
 
+    def _anywhere(self, condition: Value) -> Value:
+        """Whether it holds for any of the elements that there are."""
+        b, lanes = self.b, condition.type.lanes
+        if not lanes:
+            return condition
+        assert self._mask is not None
+        bits = Type(f"i{lanes}")
+        found = b.op(f"bitcast {b.binary('and', condition, self._mask)} to {bits}", bits)
+        return b.compare("ne", found, literal(0, bits))
+
     def _in_a_row(self, flat: Expr) -> bool:
         """Whether the lanes are neighbours in memory."""
         assert self._lane is not None
@@ -437,7 +446,7 @@ class Nest:
         expr = self._sub(expr)
         if self._lane is None or self._lane not in expr.axes:
             return self._number(expr)
-        key = ("lanes", expr)
+        key = ("lanes", expr, self._seen_by(expr))
         for scope in self._memo[: self.b.depth + 1]:
             if key in scope:
                 return scope[key]
@@ -452,7 +461,7 @@ class Nest:
     def _number(self, expr: Expr) -> Value:
         """An expression that is the same in all lanes."""
         depth = self.b.depth if self._guards else self._depth_of(expr)
-        key = ("number", expr)
+        key = ("number", expr, self._seen_by(expr))
         for scope in self._memo[: depth + 1]:
             if key in scope:
                 return scope[key]
@@ -465,6 +474,11 @@ class Nest:
                 total = self.b.add(total, part)
         self._memo[depth][key] = total
         return total
+
+    def _seen_by(self, expr: Expr) -> tuple[str, ...]:
+        """The guards under which an expression was made, if it holds data that was read under them."""
+        read = any(isinstance(atom, Element) for part in _with_parts(expr) for atom, _ in part.terms)
+        return tuple([guard.text for guard in self._guards]) if read else ()
 
     def _scaled(self, value: Value, c: int, expr: Expr) -> Value:
         if c == 1:
@@ -493,13 +507,10 @@ class Nest:
         bad = b.compare("uge", found, bound)
         safe = b.select(bad, literal(0, found.type), found)
         if found.type.lanes:
-            seen = b.binary("and", bad, self._guarded())
-            bad = b.op(f"bitcast {seen} to i{found.type.lanes}", Type(f"i{found.type.lanes}"))
-            bad = b.compare("ne", bad, literal(0, bad.type))
+            bad = self._anywhere(b.binary("and", bad, self._guarded()))
         else:
             for guard in self._guards:
-                if not guard.type.lanes:
-                    bad = b.binary("and", bad, guard)
+                bad = b.binary("and", bad, self._anywhere(guard))
         if self._bad is None:
             self._bad = b.variable(Type("i1"))
             b.set_first(self._bad, literal(0, Type("i1")))
@@ -520,22 +531,23 @@ def _replaced(atom: Element, axes: list[Expr]) -> Element:
 def _levels(kernel: Kernel) -> dict[int, int]:
     """In which pass each member is known; a sum in the one after that in which it is made."""
     levels: dict[int, int] = {}
-
-    def level(node: Node) -> int:
-        if isinstance(node, Local):
-            return levels[node.value] + (node.value in kernel.sums)
-        if isinstance(node, Apply):
-            return max((level(arg) for arg in node.args), default=0)
-        if isinstance(node, Choose):
-            return max((level(case) for _, case in node.cases if case is not None), default=0)
-        if isinstance(node, Read):
-            found = [level(kernel.elements[e]) for e in kernel.elements if _uses(node.index, e)]
-            return max(found, default=0)
-        return 0
-
     for value, body in kernel.bodies.items():
-        levels[value] = level(body)
+        levels[value] = _level(body, kernel, levels)
     return levels
+
+
+def _level(node: Node, kernel: Kernel, levels: dict[int, int]) -> int:
+    """The first pass in which a node may be computed."""
+    if isinstance(node, Local):
+        return levels[node.value] + (node.value in kernel.sums)
+    parts: list[Node] = []
+    if isinstance(node, Apply):
+        parts = list(node.args)
+    elif isinstance(node, Choose):
+        parts = [case for _, case in node.cases if case is not None]
+    elif isinstance(node, Read):
+        parts = [kernel.elements[e] for e in kernel.elements if _uses(node.index, e)]
+    return max([_level(part, kernel, levels) for part in parts], default=0)
 
 
 def _uses(index: Index, element: Element) -> bool:

@@ -55,12 +55,15 @@ def lower(schedule: Schedule, register_bytes: int = 64) -> Lowered:
 def _ordered(schedule: Schedule) -> list[Kernel]:
     """A topological order in which kernels whose results are written outside come as late as they can."""
     written = {schedule.roots[o.value] for o in schedule.graph.outputs if o.kind == "write"}
-    late = sum(1 << k.number for k in schedule.kernels if any(v in written for v in k.stores))
-
-    def waits(kernel: Kernel) -> bool:
-        return bool((1 << kernel.number | kernel.before) & late)
-
-    return sorted(schedule.kernels, key=waits)
+    waiting = sorted(schedule.kernels, key=lambda k: not written.isdisjoint(k.stores))
+    missing = sum(1 << k.number for k in waiting)
+    order = []
+    while waiting:
+        ready = next(k for k in waiting if not k.before & missing)
+        waiting.remove(ready)
+        missing &= ~(1 << ready.number)
+        order.append(ready)
+    return order
 
 
 class _Lowering:

@@ -500,16 +500,19 @@ class _Scheduler:
             elif eq.prim.index is not None:
                 # A view that has memory of its own is read there.
                 known = FREE_COST + 1 if value in self.home else sum(map(self._kept, eq.inputs))
-            elif name in CHEAP and (name in MASKS or not self._in_product(value)):
+            elif name in CHEAP and (name in MASKS or not self._from_sums(value)):
                 known = 1 + sum(map(self._kept, eq.inputs))
             else:
                 known = FREE_COST + 1
             self.costs[value] = known
         return known
 
-    def _in_product(self, value: int) -> bool:
-        """Whether it is made as the last step of a product, where storing it is as good as storing the sums."""
-        return value in self.home and self.home[value].kind == "product"
+    def _from_sums(self, value: int) -> bool:
+        """Whether it is made of a product's sums by cheap steps alone: storing it is as good as storing the sums."""
+        home, eq = self.home.get(value), self.made.get(value)
+        if home is None or eq is None or home.kind != "product":
+            return False
+        return eq is home.eq or (eq.prim.name in CHEAP and any(map(self._from_sums, eq.inputs)))
 
     def _kept(self, value: int) -> int:
         """The cost of an operand: what is too dear is in memory, and costs a read."""

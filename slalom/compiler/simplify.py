@@ -182,6 +182,17 @@ def one_hot(d: Draft, eq: Line) -> int | None:
     return d.emit(p.WHERE, hit, d.reshape(d.plus_zero(updates), (n, 1)), d.number(0, updates))
 
 
+# --- what is empty ------------------------------------------------------------------------------------------------
+@rule(*TABLE.values())
+def nothing(d: Draft, eq: Line) -> int | None:
+    """what has no elements → a constant; a sum, product, pad, fold or scatter_add of nothing → 0"""
+    shape, dtype = eq.type
+    if not size(shape):
+        return d.constant(np.zeros(shape, dtype))
+    none = eq.prim in (r.SUM, r.MATMUL, r.SCATTER_ADD, s.PAD, s.FOLD) and not size(d.shape(eq.inputs[0]))
+    return d.stretch(d.constant(np.zeros((), dtype)), shape) if none else None
+
+
 # --- what does nothing --------------------------------------------------------------------------------------------
 @rule(s.ALIAS)
 def alias(d: Draft, eq: Line) -> int:
@@ -215,7 +226,7 @@ def same_dtype(d: Draft, eq: Line) -> int | None:
 def empty_parts(d: Draft, eq: Line) -> int | None:
     """concatenate without its empty parts; of one part → the part"""
     axis = eq.params["axis"]
-    parts = [x for x in eq.inputs if d.shape(x)[axis]] or [eq.inputs[0]]
+    parts = [x for x in eq.inputs if d.shape(x)[axis]]
     if len(parts) == 1:
         return parts[0]
     return d.emit(s.CONCATENATE, *parts, axis=axis) if len(parts) < len(eq.inputs) else None
@@ -326,7 +337,7 @@ def slice_again(d: Draft, eq: Line) -> int | None:
     """slice(slice(x)) → slice(x); slice(pad(x)) that takes just x → x; a slice of one part of a concatenation"""
     start, step, shape = eq.params["start"], eq.params["step"], eq.type.shape
     line = d.lines[eq.inputs[0]]
-    if line is None or not size(shape):
+    if line is None:
         return None
     if line.prim is s.PAD:
         (x,), gaps = line.inputs, tuple([i + 1 for i in line.params["interior"]])
