@@ -188,10 +188,10 @@ def strides_of(shape: Shape) -> Shape:
     return tuple(size(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def ravel(index: Index, shape: Shape) -> Expr:
-    """The number of an element in row-major order."""
+def ravel(index: Index, shape: Shape, strides: Shape | None = None) -> Expr:
+    """Where an element is, in elements: its number in row-major order, unless strides say otherwise."""
     total = ZERO
-    for i, stride in zip(index, strides_of(shape), strict=True):
+    for i, stride in zip(index, strides_of(shape) if strides is None else strides, strict=True):
         total = total.plus(i, stride)
     return total
 

@@ -25,15 +25,13 @@ from slalom.compiler.index import (
     Quotient,
     axes_of,
     axis,
-    ravel,
     substituted,
 )
 from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Type, Value, Variable, literal
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
-from slalom.compiler.schedule import CHEAP, Apply, Choose, Kernel, Local, Node, Position, Read, locals_of
+from slalom.compiler.schedule import CHEAP, Apply, Choose, Kernel, Local, Node, Position, Read, Schedule, locals_of
 from slalom.compiler.tiles import Tiles
 from slalom.core.dtype import DType
-from slalom.core.graph import Graph
 
 WIDE: Final = 4 * LANES
 """Lanes of a column kernel and of a full sum: four chains of additions, which hide one another's latency."""
@@ -42,8 +40,9 @@ WIDE: Final = 4 * LANES
 class Nest:
     """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop."""
 
-    def __init__(self, kernel: Kernel, graph: Graph) -> None:
-        self.b, self.kernel, self.types = Builder(), kernel, graph.types
+    def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
+        graph = schedule.graph
+        self.b, self.kernel, self.schedule, self.types = Builder(), kernel, schedule, graph.types
         self.made = graph.made
         self.constants = graph.constants
         self.tasks = 1
@@ -130,7 +129,7 @@ class Nest:
         while nodes:
             node = nodes.pop()
             if isinstance(node, Read):
-                yield from _with_parts(ravel(node.index, self.types[node.value].shape))
+                yield from _with_parts(self.schedule.place(node.value, node.index))
             elif isinstance(node, Position):
                 yield from _with_parts(node.expr)
             elif isinstance(node, Apply):
@@ -141,7 +140,7 @@ class Nest:
                         yield from _with_parts(condition.expr)
                     nodes.extend([] if case is None else [case])
         for value in kernel.stores:
-            yield from _with_parts(ravel(kernel.members[value], self.types[value].shape))
+            yield from _with_parts(self.schedule.place(value, kernel.members[value]))
 
     def _open(self, stack: ExitStack, number: int, extent: int, *, parallel: bool = False) -> None:
         """Enter the loop over an axis."""
@@ -248,7 +247,7 @@ class Nest:
 
     def _store(self, value: int, result: Value) -> None:
         b, dtype = self.b, self.types[value].dtype
-        flat = self._sub(ravel(self.kernel.members[value], self.types[value].shape))
+        flat = self._sub(self.schedule.place(value, self.kernel.members[value]))
         if result.type.scalar == "i1":
             result = b.convert("zext", result, "i8")
         if self._tiles is not None and self._tiles.serves(flat):
@@ -375,7 +374,7 @@ class Nest:
         if known is not None and known.ndim == 0 and (of.dtype.kind == "b" or known in (0, np.inf)):
             return literal(known.item(), Type(scalar_of(of.dtype)))
         base, element = b.pointer(("memory", node.value), Memory(node.value)), Type(memory_scalar(of.dtype))
-        flat = self._sub(ravel(node.index, of.shape))
+        flat = self._sub(self.schedule.place(node.value, node.index))
         if self._lane is None or self._lane not in flat.axes:
             place = self._number(flat)
             for guard in self._guards:

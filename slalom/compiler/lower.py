@@ -79,7 +79,7 @@ class _Lowering:
         elif kernel.kind == "index":
             self._index(kernel)
         else:
-            nest = Nest(kernel, self.graph)
+            nest = Nest(kernel, self.schedule)
             nest.run()
             self._call(kernel, nest.b, nest.tasks, nest.b.bound, flops=size(kernel.space) * len(kernel.bodies))
 
@@ -124,8 +124,9 @@ class _Lowering:
         shape, dtype = self.types[eq.out].shape, self.types[eq.out].dtype
         *batch, m, n = range(len(shape))
         k, depth = len(shape), self.types[eq.inputs[0]].shape[-1]
-        (a, a_at), (right, b_at) = kernel.operands
-        assert a_at is not None and b_at is not None
+        (a, a_index), (right, b_index) = kernel.operands
+        assert a_index is not None and b_index is not None, "products read elements"
+        a_at, b_at = self.schedule.place(a, a_index), self.schedule.place(right, b_index)
         flat = _batch_stride(a_at, batch, shape), _batch_stride(b_at, batch, shape)
         many = size(shape[:-2])
         scalar = memory_scalar(dtype)
@@ -145,7 +146,7 @@ class _Lowering:
             b=place, b_panel=panel, b_row=b_row, block=max(1, BLOCK_ROWS // product.rows),
             a_batch=flat[0], b_batch=b_batch,
         )  # fmt: skip
-        nest = Nest(kernel, self.graph)
+        nest = Nest(kernel, self.schedule)
         nest.product(product, operands, shape)
         tasks = product.tasks(shape[m], shape[n], many)
         self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth)

@@ -255,7 +255,7 @@ def log(b: Builder, x: Value) -> Value:
 def log1p(b: Builder, x: Value) -> Value:
     """ln(1 + x) = n·ln 2 + ln(1 + f) with n from the rounded 1 + x, but f = 2⁻ⁿ·x + (2⁻ⁿ − 1) from x itself.
 
-    Error: below 1 ulp (float), 1.2 (double).
+    Error: below 1.3 ulp.
     """
     scalar, one = x.type.scalar, number(1.0, x)
     n, f = split_normal(b, b.add(x, one))

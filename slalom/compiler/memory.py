@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from slalom.compiler.index import ravel
 from slalom.compiler.lower import Call, Lowered
 from slalom.compiler.schedule import Kernel, reads
-from slalom.core.shape import size
 
 ALIGN: Final = 64
 SKEW: Final = 64 * 5
@@ -140,9 +138,9 @@ class _Planner:
             return True
         if kernel is None or kernel.kind not in ("sweep", "product") or any(v == old for v, _ in kernel.operands):
             return False
-        at = ravel(kernel.members[root], self.graph.types[root].shape)
-        shape = self.graph.types[old].shape
-        return all(ravel(index, shape) == at for index in _reads_of(kernel, old))
+        place = self.lowered.schedule.place
+        at = place(root, kernel.members[root])
+        return all(place(old, index) == at for index in _reads_of(kernel, old))
 
     # --- the arena ------------------------------------------------------------------------------------------------
     def _arena(self) -> None:
@@ -171,8 +169,7 @@ class _Planner:
         scratch = self.lowered.scratch.get(value)
         if scratch is not None:
             return scratch
-        of = self.graph.types[value]
-        return size(of.shape) * of.dtype.itemsize
+        return self.lowered.schedule.elements(value) * self.graph.types[value].dtype.itemsize
 
 
 def _reads_of(kernel: Kernel, value: int) -> Iterator[tuple]:  # type: ignore[type-arg]

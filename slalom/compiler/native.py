@@ -51,6 +51,7 @@ class NativeExecutor:
         """The arrays that were given last; None for those of which a copy is used."""
         self._used: list[Any] = [None] * len(graph.inputs)
         self._written = frozenset(self.targets.values())
+        self._elsewhere: dict[int, Array] = {}  # what is written to in the end, where the program works on a copy
         self._starts: list[int] = []  # of the memory that is written, in order …
         self._ends: list[int] = []
         for i, place in enumerate(graph.inputs):
@@ -80,8 +81,11 @@ class NativeExecutor:
         """Use these arrays from now on, until others are given. The caller holds the lock."""
         for i, array in changed.items():
             self.given[i] = array
+            self._elsewhere.pop(i, None)
             if not array.flags.c_contiguous:
-                array, self.given[i] = np.ascontiguousarray(array), None
+                if i in self._written:
+                    self._elsewhere[i] = array
+                array, self.given[i] = array.copy("C"), None
             self._use(i, array)
         if not self._written:
             return
@@ -122,6 +126,8 @@ class NativeExecutor:
             table.status = 0
             NumpyExecutor(self.graph)(self._used)
             raise AssertionError("a kernel reported an error that the NumPy executor does not see")
+        for i, array in self._elsewhere.items():
+            np.copyto(array, self._used[i])
         return outputs
 
 

@@ -27,6 +27,7 @@ from slalom.compiler.index import (
     axis,
     cases,
     ravel,
+    strides_of,
     unravel,
 )
 from slalom.core.graph import Equation, Graph, Type
@@ -39,6 +40,8 @@ CHEAP: Final = frozenset(
 )
 """Operations that may be done again rather than kept in memory."""
 MASKS: Final = frozenset("eq ne lt le".split())
+APART: Final = 16
+"""Elements between rows that must not begin at the same place of the cache: one line."""
 FREE_COST: Final = 4
 """As many of them in a row."""
 OPAQUE: Final = frozenset("cumsum argsort argmax scatter_add fold random_bits".split())
@@ -101,7 +104,7 @@ class Kernel:
     """One piece. ``members``: the values computed in it, in order, and the index at which each is defined.
 
     space: the extents of its loops · reduced: those of its axes that are summed over · eq: the matmul of a product or
-    the operation of an index kernel · operands: for these, what they read: (value, element number as an expression over
+    the operation of an index kernel · operands: for these, what they read: (value, index of an element over
     the axes; None for all of it) · bodies: what each member is computed from (for reductions: what is reduced) ·
     elements: the integers that other indices are made of · sums: the members that are reductions · stores: the members that go to memory · before: a bit set
     of the kernels that must have run.
@@ -112,7 +115,7 @@ class Kernel:
     space: Shape
     reduced: frozenset[int] = frozenset()
     eq: Equation | None = None
-    operands: tuple[tuple[int, Expr | None], ...] = ()
+    operands: tuple[tuple[int, Index | None], ...] = ()
     members: dict[int, Index] = field(default_factory=dict)
     bodies: dict[int, Node] = field(default_factory=dict)
     elements: dict[Element, Node] = field(default_factory=dict)
@@ -141,7 +144,7 @@ class Kernel:
         over = f" over axes {sorted(self.reduced)}" if self.reduced else ""
         lines = [f"kernel {self.number}: {self.kind} {list(self.space)}{over}"]
         if self.eq is not None:
-            operands = ", ".join(f"%{v}" if e is None else f"%{v}[{e}]" for v, e in self.operands)
+            operands = ", ".join(f"%{v}" if e is None else _shown(Read(v, e)) for v, e in self.operands)
             lines.append(f"  %{self.eq.out} = {self.eq.prim.name}({operands})")
         for value, body in self.bodies.items():
             store = "  → memory" if value in self.stores else ""
@@ -173,6 +176,17 @@ class Schedule:
     kernels: tuple[Kernel, ...]
     roots: dict[int, int]
     """For outputs that are another value under a new shape: that value."""
+    strides: dict[int, Shape]
+    """Of the values whose rows are kept further apart than they are long."""
+
+    def place(self, value: int, index: Index) -> Expr:
+        """Where in its memory an element of a value is."""
+        return ravel(index, self.graph.types[value].shape, self.strides.get(value))
+
+    def elements(self, value: int) -> int:
+        """How many elements its memory has room for."""
+        shape, strides = self.graph.types[value].shape, self.strides.get(value)
+        return size(shape) if strides is None else shape[0] * strides[0]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.kernels))
@@ -202,6 +216,7 @@ class _Scheduler:
         self.costs: dict[int, int] = {}
         self.readers: dict[int, list[Kernel]] = {}
         self.stored: dict[int, None] = {}
+        self.plain: set[int] = set()  # must lie in memory without gaps
 
     # --- the walk -------------------------------------------------------------------------------------------------
     def add(self, eq: Equation) -> None:
@@ -379,8 +394,8 @@ class _Scheduler:
         self.made[eq.out] = eq
         return eq.out
 
-    def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Expr]:
-        """Where a product reads an operand: a value in memory, and the element as an affine expression.
+    def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Index]:
+        """Where a product reads an operand: a value in memory, and the element by an affine index.
 
         It must move on evenly from one matrix of a batch to the next.
         """
@@ -400,8 +415,9 @@ class _Scheduler:
         even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
         if (root in self.home or root not in self.made) and flat.affine and even:
             self._store(root)
-            return root, flat
-        return self.whole(value), ravel(index, shape)
+            return root, at
+        root = self.whole(value)
+        return root, unravel(ravel(index, shape), self.types[root].shape)
 
     def whole(self, value: int) -> int:
         """The value in memory that holds all elements of this one in their order: itself, or what it reshapes."""
@@ -412,6 +428,7 @@ class _Scheduler:
             root = value if self.types[value].shape == self.types[root].shape else root
             self._copied(root)
         self._store(root)
+        self.plain.add(root)
         return root
 
     def _copied(self, value: int) -> None:
@@ -528,7 +545,20 @@ class _Scheduler:
         for kernel in reversed(self._ordered()):
             self._settle(kernel)
         graph = replace(self.graph, types=tuple(self.types), equations=tuple(self.equations))
-        return Schedule(graph, tuple(k for k in self._ordered() if k.stores), roots)
+        kernels = tuple(k for k in self._ordered() if k.stores)
+        apart = {v: self._apart(v) for k in kernels for v in k.stores if v not in self.plain}
+        return Schedule(graph, kernels, roots, {v: strides for v, strides in apart.items() if strides})
+
+    def _apart(self, value: int) -> Shape | None:
+        """The strides of a value whose rows would begin at the same place of the cache; None for others.
+
+        Those of a power of two would drive each other out when a product reads a column of them.
+        """
+        of = self.types[value]
+        if len(of.shape) < 2 or of.shape[-2] < 8 or of.shape[-1] * of.dtype.itemsize % 2048:
+            return None
+        row = of.shape[-1] + APART
+        return (*(row * n for n in strides_of(of.shape[:-1])), 1)
 
     def _settle(self, kernel: Kernel) -> None:
         kernel.stores = [value for value in kernel.members if value in self.stored]
