@@ -355,27 +355,10 @@ class _Packer:
             with b.loop(0, self.k, _BLOCK) as start:
                 k = b.intrinsic("smin", start, b.sub(self.k, b.int(_BLOCK)))
                 four = [b.load(Type(self.packing.scalar, _BLOCK), b.offset(row, k, self.scalar)) for row in rows]
-                for j, line in enumerate(self.transposed(four)):
+                for j, line in enumerate(transposed(b, four)):
                     at = b.mul(b.add(k, b.int(j)), b.int(columns))
                     zero = literal(0, line.type)
                     b.store(b.select(mask, line, zero), b.offset(out, at, self.scalar))
-
-    def transposed(self, rows: list[Value]) -> list[Value]:
-        """16 rows of four as four rows of 16: by 128-bit quarters, each of which takes every fourth row."""
-        b = self.b
-
-        def join(x: Value, y: Value) -> Value:
-            return b.shuffle(x, y, range(2 * x.type.lanes))
-
-        def quarters(*lanes: int) -> list[int]:
-            """A pattern within the quarters: 0 … 3 from the first vector, 4 … 7 from the second."""
-            return [4 * q + lane % 4 + (LANES if lane > 3 else 0) for q in range(4) for lane in lanes]
-
-        w = [join(join(rows[i], rows[i + 4]), join(rows[i + 8], rows[i + 12])) for i in range(4)]
-        low, high = quarters(0, 4, 1, 5), quarters(2, 6, 3, 7)
-        first, second = quarters(0, 1, 4, 5), quarters(2, 3, 6, 7)
-        pairs = [(b.shuffle(w[0], w[1], half), b.shuffle(w[2], w[3], half)) for half in (low, high)]
-        return [b.shuffle(x, y, half) for x, y in pairs for half in (first, second)]
 
     def elements(self, read: Value, write: Value, left: Value) -> None:
         """Element by element."""
@@ -389,6 +372,23 @@ class _Packer:
                 b.store(one, b.offset(out, n, self.scalar))
             with b.loop(valid, columns) as n:
                 b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
+
+
+def transposed(b: Builder, rows: list[Value]) -> list[Value]:
+    """16 rows of four as four rows of 16: by 128-bit quarters, each of which takes every fourth row."""
+
+    def join(x: Value, y: Value) -> Value:
+        return b.shuffle(x, y, range(2 * x.type.lanes))
+
+    def quarters(*lanes: int) -> list[int]:
+        """A pattern within the quarters: 0 … 3 from the first vector, 4 … 7 from the second."""
+        return [4 * q + lane % 4 + (LANES if lane > 3 else 0) for q in range(4) for lane in lanes]
+
+    w = [join(join(rows[i], rows[i + 4]), join(rows[i + 8], rows[i + 12])) for i in range(4)]
+    low, high = quarters(0, 4, 1, 5), quarters(2, 6, 3, 7)
+    first, second = quarters(0, 1, 4, 5), quarters(2, 3, 6, 7)
+    pairs = [(b.shuffle(w[0], w[1], half), b.shuffle(w[2], w[3], half)) for half in (low, high)]
+    return [b.shuffle(x, y, half) for x, y in pairs for half in (first, second)]
 
 
 def _ceil_div(b: Builder, value: Value, by: int) -> Value:

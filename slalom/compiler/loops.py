@@ -61,9 +61,11 @@ class Nest:
         self._by_atom: dict[Element, Node] | None = None
 
     # --- products -------------------------------------------------------------------------------------------------
-    def product(self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...]) -> None:
-        """A product with the rest of its kernel as the epilogue."""
+    def product(self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...], *, turned: bool) -> None:
+        """A product with the rest of its kernel as the epilogue; ``turned``: its rows are the columns of the result."""
         *batch, m, n = range(len(shape))
+        if turned:
+            m, n = n, m
 
         def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: Value) -> None:
             self._fit_memo()

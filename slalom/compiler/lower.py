@@ -9,7 +9,7 @@ from typing import Any, Final
 from slalom.compiler import gemm
 from slalom.compiler.index import Expr
 from slalom.compiler.indexed import EMITTERS
-from slalom.compiler.ir import STATUS, Builder, Memory
+from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
 from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import Kernel, Schedule
@@ -127,15 +127,19 @@ class _Lowering:
         (a, a_index), (right, b_index) = kernel.operands
         assert a_index is not None and b_index is not None, "products read elements"
         a_at, b_at = self.schedule.place(a, a_index), self.schedule.place(right, b_index)
+        turned = shape[n] < min(LANES, shape[m]) and a_at.coefficient(m) == 1
+        if turned:  # Cᵀ = Bᵀ·Aᵀ, whose rows fill the vectors
+            m, n, a, a_at, right, b_at = n, m, right, b_at, a, a_at
         flat = _batch_stride(a_at, batch, shape), _batch_stride(b_at, batch, shape)
         many = size(shape[:-2])
         scalar = memory_scalar(dtype)
         product = gemm.choose(
-            shape[n], scalar, batched=bool(batch), logical=dtype.kind == "b", register_bytes=self.register_bytes
-        )
+            shape[n], scalar, m=shape[m] if turned else None, batched=bool(batch), logical=dtype.kind == "b",
+            register_bytes=self.register_bytes,
+        )  # fmt: skip
         columns, b_row, b_batch = product.columns, b_at.coefficient(k), flat[1]
         place, panel = Memory(right, b_at.constant * dtype.itemsize), columns
-        if b_at.coefficient(n) != 1 or _conflicts(b_row * dtype.itemsize, depth, shape[m]):
+        if b_at.coefficient(n) != 1 or _conflicts(b_row * dtype.itemsize, depth):
             panels = -(-shape[n] // columns)
             place = self._pack(right, b_at, scalar, product.vectors, (depth, shape[n]), (k, n), b_batch, many, panels)
             b_row, panel = columns, depth * columns
@@ -147,7 +151,7 @@ class _Lowering:
             a_batch=flat[0], b_batch=b_batch,
         )  # fmt: skip
         nest = Nest(kernel, self.schedule)
-        nest.product(product, operands, shape)
+        nest.product(product, operands, shape, turned=turned)
         tasks = product.tasks(shape[m], shape[n], many)
         self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth)
 
@@ -181,9 +185,9 @@ class _Lowering:
         return Memory(number)
 
 
-def _conflicts(row_bytes: int, depth: int, rows: int) -> bool:
-    """Whether rows of B lie on top of one another in the cache, and are read often enough for packing to pay."""
-    return row_bytes % 2048 == 0 and depth >= 64 and rows >= 64
+def _conflicts(row_bytes: int, depth: int) -> bool:
+    """Whether rows of B lie on top of one another in the cache, so that packing pays."""
+    return row_bytes % 2048 == 0 and depth >= 64
 
 
 def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:

@@ -7,10 +7,15 @@ a row is computed for sixteen rows at once.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from slalom.compiler.gemm import transposed
 from slalom.compiler.index import Expr
 from slalom.compiler.ir import LANES, Builder, Type, Value
+
+
+_BLOCK: Final = 4
+"""Elements of a row that are turned at once."""
 
 
 class _Stored(NamedTuple):
@@ -60,9 +65,20 @@ class Tiles:
 
     def load(self, key: Any, element: Type, base: Value, line: tuple[Value, Value], place: dict[int, Value]) -> None:
         """Fill a tile from memory."""
-        b, (at, _) = self.b, self._place(key, element)
+        b, (at, type) = self.b, self._place(key, element)
         start, step = line
-        with b.loop(0, self._count(place)) as r:
+        count = self._count(place)
+        if self._length >= _BLOCK and element.scalar in ("float", "i32"):
+            rows = [b.intrinsic("smin", b.int(r), b.sub(count, b.int(1))) for r in range(LANES)]
+            lines = [b.offset(base, b.add(start, b.mul(row, step)), element) for row in rows]
+            length = self._extent(self.reduced, self._length)
+            with b.loop(0, length, _BLOCK) as first:
+                c = b.intrinsic("smin", first, b.sub(length, b.int(_BLOCK)))  # the last block begins early: it is whole
+                four = [b.load(Type(element.scalar, _BLOCK), b.offset(line, c, element)) for line in lines]
+                for j, column in enumerate(transposed(b, four)):
+                    b.store(column, b.offset(at, b.add(c, b.int(j)), type), 64)
+            return
+        with b.loop(0, count) as r:
             row = b.offset(base, b.add(start, b.mul(r, step)), element)
             with b.loop(0, self._extent(self.reduced, self._length)) as c:
                 one = b.load(element, b.offset(row, c, element))
