@@ -26,7 +26,7 @@ from slalom.compiler import cache, image, mathlib
 from slalom.compiler.ir import Builder
 from slalom.errors import MissingExtraError
 
-__all__ = ["Stages", "Target", "assembly", "available", "kernel_stats", "load", "optimized"]
+__all__ = ["Stages", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized"]
 
 
 class Target(NamedTuple):
@@ -112,6 +112,24 @@ def load(
     units = [_unit(builder) for builder in kernels]
     text = time.perf_counter() - start
     return _load(units, target or _host(), text)
+
+
+def keys(kernels: Sequence[Builder]) -> list[str]:
+    """Under which key each kernel's code is kept."""
+    return [_unit(builder).key for builder in kernels]
+
+
+def find(keys: Sequence[str], target: Target | None = None) -> list[int] | None:
+    """The addresses of kernels that were compiled before, here or on this disk; None unless all are there."""
+    target = target or _host()
+    with _lock:
+        start = time.perf_counter()
+        fresh = {key for key in keys if (target, key) not in _addresses}
+        if fresh and not (_images() and all(_from_disk(key, target) for key in fresh)):
+            return None
+        disk = time.perf_counter() - start
+        _latest[:] = [Stages(len(keys), len(fresh), 0, 0.0, disk, 0.0, 0.0, 0.0, 0.0)]
+        return [_addresses[target, key] for key in keys]
 
 
 def kernel_stats() -> Stages:

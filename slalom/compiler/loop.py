@@ -18,7 +18,7 @@ from slalom.compiler.draws import permutation, permutation_keys
 from slalom.compiler.indexed import Plan, gather_rows
 from slalom.compiler.ir import F64, Builder
 from slalom.compiler.native import native
-from slalom.compiler.program import Program
+from slalom.compiler.program import Program, address
 from slalom.compiler.threads import Outcome, Reason
 from slalom.core import kernels
 from slalom.core.dtype import int64
@@ -82,11 +82,11 @@ class Loop:
         self._finite = np.zeros((), np.bool_)
         self._numbers = [i for i, place in enumerate(graph.inputs) if place.kind == "number"]
         self._now = np.zeros(len(self._numbers))
-        self._put("output", sums, _address(self.latest))
-        self._put("output", finite, _address(self._finite))
+        self._put("output", sums, address(self.latest))
+        self._put("output", finite, address(self._finite))
         self._counter = counter if any(source is counter for source in binding.inputs) else None
         self._draw = np.zeros(2, np.int64)  # in the order of the setter's words
-        self._ends = np.array([_address(self.total), _address(self.latest), self.total.size], np.int64)
+        self._ends = np.array([address(self.total), address(self.latest), self.total.size], np.int64)
         self._words: list[Array] = []
         self._indices: list[int] = []  # the addresses of the words that hold where the index is …
         self._starts: list[tuple[Array, int]] = []  # … and where those are in arrays
@@ -99,20 +99,20 @@ class Loop:
         gathers = [self._gather(array, batch) for array, batch in zip(self.arrays, self.batch, strict=True)]
         addresses = llvm.load([*(b for b, _ in gathers), _setter(), _adder()])
         calls: list[threads.Call] = []
-        for (b, plan), words, batch, address in zip(gathers, self._words, self.batch, addresses, strict=False):
+        for (_, plan), words, batch, code in zip(gathers, self._words, self.batch, addresses, strict=False):
             ways = 1 + batch.nbytes // SHARED_BYTES
-            calls.append(threads.Call(address, _address(words), plan.tasks, ways, barrier=False))
+            calls.append(threads.Call(code, address(words), plan.tasks, ways, barrier=False))
         if self._counter is not None:
-            calls.append(threads.Call(addresses[-2], _address(self._draw), 1, 1, barrier=False))
+            calls.append(threads.Call(addresses[-2], address(self._draw), 1, 1, barrier=False))
         calls[-1] = calls[-1]._replace(barrier=True)
-        finite = _address(self._finite)
+        finite = address(self._finite)
         calls += [call._replace(guard=finite) if call.commit else call for call in self.program.calls]
         guarded = any(call.commit for call in calls)
-        calls.append(threads.Call(addresses[-1], _address(self._ends), 1, 1, commit=not guarded, guard=finite))
+        calls.append(threads.Call(addresses[-1], address(self._ends), 1, 1, commit=not guarded, guard=finite))
         moving = [(word, 8 * self.rows) for word in self._indices]
         program = self.program
         self._rate_words = [program.address_of(w) for i in self._numbers for w, _ in program.words_for("input", i)]
-        moving += [(word, 0) for word in (*self._rate_words, _address(self._draw) + 8)]
+        moving += [(word, 0) for word in (*self._rate_words, address(self._draw) + 8)]
         self.table = threads.Table([call for call in calls if call.tasks], moving)
         self.program.report_to(self.table.status_address)
         for words, i in self._statuses:
@@ -127,12 +127,12 @@ class Loop:
         self._words.append(words)
         for i, meaning in enumerate(b.bound):
             if meaning == ("in", 1):
-                self._indices.append(_address(words) + 8 * i)
+                self._indices.append(address(words) + 8 * i)
                 self._starts.append((words, i))
             elif meaning == ("status",):
                 self._statuses.append((words, i))
             else:
-                words[i] = {("in", 0): _address(array), ("out", 0): _address(batch)}.get(meaning, meaning)
+                words[i] = {("in", 0): address(array), ("out", 0): address(batch)}.get(meaning, meaning)
         return b, plan
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -149,11 +149,11 @@ class Loop:
             storage.writable()
         self._bind(rates)
         for words, i in self._starts:
-            words[i] = _address(index)
+            words[i] = address(index)
         moves = self.table.advances[len(self._indices) :, 1]
         moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
         if self._counter is not None:
-            self._draw[0] = _address(self._counter.array) + 8 * (self._counter.array.size - 1)
+            self._draw[0] = address(self._counter.array) + 8 * (self._counter.array.size - 1)
             self._draw[1], moves[-1] = draw.first, draw.stride
         outcome = self.table.run(steps, threads)
         for storage in self._written:
@@ -165,17 +165,17 @@ class Loop:
         graph, sources = self.record.graph, self.record.binding.inputs
         if rates is None:
             self._now[:] = self.numbers()
-        numbers = _address(self._now if rates is None else rates)
+        numbers = address(self._now if rates is None else rates)
         for i, (place, source) in enumerate(zip(graph.inputs, sources, strict=True)):
             if place.kind == "number":
-                address, numbers = numbers, numbers + 8
+                self._put("input", i, numbers)
+                numbers += 8
             else:
-                address = _address(self.batch[source] if place.kind == "argument" else source.array)
-            self._put("input", i, address)
+                self._put("input", i, address(self.batch[source] if place.kind == "argument" else source.array))
 
-    def _put(self, where: str, number: int, address: int) -> None:
+    def _put(self, where: str, number: int, start: int) -> None:
         for word, offset in self.program.words_for(where, number):
-            self.program.words[word] = address + offset
+            self.program.words[word] = start + offset
 
     @property
     def shared(self) -> bool:
@@ -230,8 +230,8 @@ def row_order(seed: int, epoch: int, n: int) -> Array:
     rows = np.empty(n, np.int64)
     held = {("in", 0): permutation_keys(seed, epoch), ("in", 1): np.zeros(2, np.int64), ("out", 0): rows}
     held["status",] = held["in", 1][1:]
-    words = np.array([_address(held[m]) if isinstance(m, tuple) else m for m in bound], np.int64)
-    function(_address(words), 0, tasks)
+    words = np.array([address(held[m]) if isinstance(m, tuple) else m for m in bound], np.int64)
+    function(address(words), 0, tasks)
     return rows
 
 
@@ -240,13 +240,9 @@ def _permuting(n: int) -> tuple[Any, list[Any], int]:
     """The kernel that computes the order of n rows, what its words mean, and its tasks."""
     b = Builder()
     plan = permutation(b, n, n)
-    (address,) = llvm.load([b])
+    (code,) = llvm.load([b])
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return prototype(address), b.bound, plan.tasks
-
-
-def _address(array: Array) -> int:
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return prototype(code), b.bound, plan.tasks
 
 
 def _setter() -> Builder:

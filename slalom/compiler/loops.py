@@ -38,7 +38,7 @@ WIDE: Final = 4 * LANES
 
 
 class Nest:
-    """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop."""
+    """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop · ``loops``: all of them."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
         graph = schedule.graph
@@ -46,6 +46,7 @@ class Nest:
         self.made = graph.made
         self.constants = graph.constants
         self.tasks = 1
+        self.loops: list[str] = []
         self._axes: list[Expr] = list(axes_of(kernel.space))
         self._place: dict[int, Value] = {}  # where each loop is
         self._depths: dict[int, int] = {}  # in how many loops each axis is known
@@ -83,6 +84,8 @@ class Nest:
             self._memo[depth][Local(eq.out)] = sums
             self._store_all(self.kernel.stores)
 
+        tile = f"{product.rows} rows × {product.columns} columns"
+        self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
         gemm.emit(self.b, product, operands, finish)
         self._report()
 
@@ -148,6 +151,8 @@ class Nest:
         """Enter the loop over an axis."""
         b, lane = self.b, number == self._lane
         step = self._lanes if lane else 1
+        lanes, tasks = f" by {step} lanes" if lane else "", ", in tasks" if parallel else ""
+        self.loops.append(f"{'  ' * b.depth}for i{number} in 0 … {extent}{lanes}{tasks}:")
         stop = b.word(("extent", number), extent)
         if parallel:
             self.tasks = -(-extent // step)
@@ -321,7 +326,7 @@ class Nest:
             return self._integer(node.expr)
         if isinstance(node, Local):
             if node.value in self._done and self._is_full(node.value):
-                if self._tiles is not None:
+                if self._tiles is not None and self._tiles.holds(node.value):
                     return self._as_value(self._tiles.get(node.value, self._place), self.types[node.value].dtype)
                 return self._read(Read(node.value, self.kernel.members[node.value]))
             return self._emit(self.kernel.bodies[node.value])

@@ -22,8 +22,8 @@ BLOCK_ROWS: Final = 128
 @dataclass(frozen=True, eq=False)
 class Call:
     """One call of a kernel. ``words``: what its argument words hold, a Memory or a number · ``writes``, ``reads``: the
-    values in memory that it touches · ``checks``: whether it may report an index out of range · ``flops``, ``bytes``:
-    what it takes, from the extents of the graph."""
+    values in memory that it touches · ``checks``: whether it may report an index out of range · ``flops``: elementary
+    operations, from the extents of the graph · ``loops``: its loops in words."""
 
     kernel: Kernel | None
     builder: Builder
@@ -33,6 +33,11 @@ class Call:
     reads: frozenset[int]
     checks: bool = False
     flops: int = 0
+    loops: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        name = "pack" if self.kernel is None else f"{self.kernel.kind} {list(self.kernel.space)}"
+        return f"{name} → {', '.join(f'%{v}' for v in self.writes)}"
 
 
 @dataclass(eq=False)
@@ -81,16 +86,24 @@ class _Lowering:
         else:
             nest = Nest(kernel, self.schedule)
             nest.run()
-            self._call(kernel, nest.b, nest.tasks, nest.b.bound, flops=size(kernel.space) * len(kernel.bodies))
+            flops = size(kernel.space) * len(kernel.bodies)
+            self._call(kernel, nest.b, nest.tasks, nest.b.bound, flops, loops=nest.loops)
 
     def _call(
-        self, kernel: Kernel | None, b: Builder, tasks: int, words: Sequence[Any], flops: int = 0, writes: Any = None
+        self,
+        kernel: Kernel | None,
+        b: Builder,
+        tasks: int,
+        words: Sequence[Any],
+        flops: int = 0,
+        writes: Any = None,
+        loops: Sequence[str] = (),
     ) -> None:
         touched = {word.value for word in words if isinstance(word, Memory)}
         writes = tuple(kernel.stores) if writes is None and kernel is not None else tuple(writes)
         checks = STATUS in words
         reads = frozenset(touched - {STATUS.value} - set(writes))
-        self.lowered.calls.append(Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops))
+        self.lowered.calls.append(Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops, tuple(loops)))
 
     def _scratch(self, bytes: int) -> int:
         number = len(self.types) + len(self.lowered.scratch)
@@ -153,7 +166,7 @@ class _Lowering:
         nest = Nest(kernel, self.schedule)
         nest.product(product, operands, shape, turned=turned)
         tasks = product.tasks(shape[m], shape[n], many)
-        self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth)
+        self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth, loops=nest.loops)
 
     def _pack(
         self, value: int, at: Expr, scalar: str, vectors: int, shape: tuple[int, int], axes: tuple[int, int],

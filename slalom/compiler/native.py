@@ -57,7 +57,7 @@ class NativeExecutor:
         for i, place in enumerate(graph.inputs):
             if place.kind == "number":
                 self._use(i, cells[i : i + 1].reshape(()))
-        self._large = sum(call.flops for call in self.program.lowered.calls) >= SHARED
+        self._large = self.program.flops >= SHARED
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs; those with a target are that input's array, written in place.

@@ -2,86 +2,174 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import llvm, memory, threads
+from slalom.compiler import cache, llvm, memory, outline, threads
 from slalom.compiler.ir import STATUS, Builder, Memory
 from slalom.compiler.lower import Call, Lowered, lower
-from slalom.compiler.memory import Copy, Place
+from slalom.compiler.memory import Place
+from slalom.compiler.outline import Outline, Step, Word
 from slalom.compiler.schedule import Schedule, schedule
 from slalom.compiler.simplify import simplify
 from slalom.core.graph import Graph
 from slalom.core.primitive import Array
 
+STAGES: Final = ("graph", "kernels", "loops", "llvm", "asm", "memory")
+"""What SLALOM_DEBUG may name, separated by commas."""
 GRAIN: Final = 60_000
 """Elementary operations below which a call is not worth a second thread."""
 
 
+class Cost(NamedTuple):
+    """What one call takes: elementary operations (a multiplication and its addition are two) and bytes of memory."""
+
+    call: str
+    flops: int
+    bytes: int
+
+
 class Program:
-    """The native form of a graph: ``graph`` (simplified), ``kernels``, ``lowered``, ``memory``.
+    """The native form of a graph.
 
     targets: for outputs whose value becomes the content of an input, that input's number · guard: the number of an
     output that must be known before anything outside is written · target: the processor, by default this machine's.
 
-    ``calls``: what a ``threads.Table`` is made of · ``words``: the argument words of all calls.
+    ``calls``: what a ``threads.Table`` is made of · ``words``: the argument words of all calls · ``flops``: of a run.
+    The stages, which are gone through only when they are asked for if the program was compiled before: ``graph``
+    (simplified), ``kernels``, ``lowered``, ``memory``; as text ``loops``, ``llvm``, ``asm``; ``cost``.
     """
 
     def __init__(
         self,
         graph: Graph,
-        targets: dict[int, int] | None = None,
+        targets: Mapping[int, int] | None = None,
         *,
         guard: int | None = None,
         target: llvm.Target | None = None,
     ) -> None:
-        self.source = graph
-        self.graph = simplify(graph)
-        self.kernels: Schedule = schedule(self.graph)
-        self.lowered: Lowered = lower(self.kernels, _register_bytes(target))
-        self.memory = memory.plan(self.lowered, targets or {}, guard)
-        copies = [(copy, _copier()) for copy in self.memory.copies]
-        calls = self.lowered.calls
-        addresses = llvm.load([call.builder for call in calls] + [b for _, b in copies], target=target)
-        self._layout(calls, [copy for copy, _ in copies], addresses)
+        self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
+        processor = target or llvm.Target.host()
+        key = outline.key_of(graph, self._targets, guard, processor)
+        kept = cache.get(key)
+        found = None if kept is None else Outline.unpack(kept)
+        addresses = None if found is None else llvm.find(found.keys, target)
+        if found is None or addresses is None:
+            found, addresses = self._compiled()
+            packed = found.pack()
+            if packed is not None:
+                cache.put([key], packed)
+        self._lay_out(found, addresses)
+        for name in os.environ.get("SLALOM_DEBUG", "").split(","):
+            if name in STAGES:
+                print(f"--- {name}\n{getattr(self, name)}", file=sys.stderr)
+
+    # --- stages ---------------------------------------------------------------------------------------------------
+    @cached_property
+    def graph(self) -> Graph:
+        """The simplified graph."""
+        return simplify(self.source).check()
+
+    @cached_property
+    def kernels(self) -> Schedule:
+        """The graph cut into kernels."""
+        return schedule(self.graph)
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The kernels as calls of generated functions."""
+        return lower(self.kernels, _register_bytes(self._target))
+
+    @cached_property
+    def memory(self) -> memory.Plan:
+        """Where each value is."""
+        return memory.plan(self.lowered, self._targets, self._guard)
+
+    @property
+    def loops(self) -> str:
+        """The loops of each call."""
+        return "\n".join("\n".join([str(call), *(f"  {line}" for line in call.loops)]) for call in self.lowered.calls)
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM IR of each kernel, as code generation meets it."""
+        return "\n".join(llvm.optimized(b, self._target) for b in self._distinct())
+
+    @property
+    def asm(self) -> str:
+        """The machine code of each kernel."""
+        return "\n".join(llvm.assembly(b, self._target) for b in self._distinct())
+
+    @property
+    def cost(self) -> list[Cost]:
+        """What each call takes, counted from the extents of the graph."""
+        return [Cost(str(call), call.flops, self._bytes(call)) for call in self.lowered.calls]
+
+    def _bytes(self, call: Call) -> int:
+        types, scratch = self.kernels.graph.types, self.lowered.scratch
+        values = {*call.reads, *call.writes}
+        return sum(scratch.get(v) or self.kernels.elements(v) * types[v].dtype.itemsize for v in values)
+
+    def _distinct(self) -> list[Builder]:
+        builders = [call.builder for call in self.lowered.calls]
+        return list(dict(zip(llvm.keys(builders), builders, strict=True)).values())
+
+    def _compiled(self) -> tuple[Outline, list[int]]:
+        """Go through all stages."""
+        plan, calls = self.memory, self.lowered.calls
+        copies = [(copy, _copier()) for copy in plan.copies]
+        builders = [call.builder for call in calls] + [b for _, b in copies]
+        addresses = llvm.load(builders, target=self._target)
+        rows: list[tuple[Sequence[Memory | Place | int], int, int]] = [(c.words, c.tasks, c.flops) for c in calls]
+        rows += [((copy.target, copy.source, copy.bytes), 1, 0) for copy, _ in copies]
+        steps = tuple(
+            Step(n, tasks, flops, n == plan.commit, tuple(self._word(word) for word in words))
+            for n, (words, tasks, flops) in enumerate(rows)
+        )
+        used = {word[1] for step in steps for word in step.words if isinstance(word, tuple) and word[0] == "constant"}
+        constants = {v: np.ascontiguousarray(self.graph.constants[v]) for v in used}
+        return Outline(tuple(llvm.keys(builders)), steps, plan.arena, constants), addresses
+
+    def _word(self, word: Memory | Place | int) -> Word:
+        """What an argument word holds, with places instead of values."""
+        if word == STATUS:
+            return "status", 0, 0
+        if isinstance(word, int):
+            return int(word)
+        place, offset = (self.memory.places[word.value], word.offset) if isinstance(word, Memory) else (word, 0)
+        return place.where, place.number, offset
 
     # --- memory ---------------------------------------------------------------------------------------------------
-    def _layout(self, calls: list[Call], copies: list[Copy], addresses: list[int]) -> None:
-        """Lay out the argument words of all calls, and note which of them change from run to run."""
-        self._arena = aligned(self.memory.arena)
-        self._constants = {v: np.ascontiguousarray(a) for v, a in self.graph.constants.items()}
-        rows: list[list[Memory | Place | int]] = [list(call.words) for call in calls]
-        rows += [[copy.target, copy.source, copy.bytes] for copy in copies]
-        starts = np.cumsum([0, *(len(row) for row in rows)])
-        self._memory = aligned(8 * int(starts[-1]))
+    def _lay_out(self, found: Outline, addresses: list[int]) -> None:
+        """Write the argument words of all calls, and note which of them depend on where inputs and outputs are."""
+        self._arena, self._constants = aligned(found.arena), found.constants
+        starts = np.cumsum([0, *(len(step.words) for step in found.steps)]).tolist()
+        self._memory = aligned(8 * starts[-1])
         self.words = memoryview(self._memory).cast("q")
-        base = self._memory.ctypes.data
+        base = address(self._memory)
+        fixed = {"arena": address(self._arena)}
+        constants = {n: address(array) for n, array in found.constants.items()}
+        self.flops = sum(step.flops for step in found.steps)
         self.calls: list[threads.Call] = []
-        for n, (start, address) in enumerate(zip(starts, addresses, strict=False)):
-            tasks, ways = (calls[n].tasks, calls[n].flops // GRAIN + 1) if n < len(calls) else (1, 1)
-            commit = n == self.memory.commit
-            self.calls.append(threads.Call(address, base + 8 * int(start), tasks, min(tasks, ways), commit=commit))
         self._changing: dict[str, list[tuple[int, int, int]]] = {"input": [], "output": [], "status": []}
-        for start, row in zip(starts, rows, strict=False):
-            for i, word in enumerate(row, int(start)):
-                self._fill(i, word)
-
-    def _fill(self, i: int, word: Memory | Place | int) -> None:
-        """Write an argument word, or note what it depends on."""
-        if word == STATUS:
-            self._changing["status"].append((i, 0, 0))
-            return
-        if isinstance(word, int):
-            self.words[i] = word
-            return
-        place, offset = (self.memory.places[word.value], word.offset) if isinstance(word, Memory) else (word, 0)
-        if place.where == "arena":
-            self.words[i] = self._arena.ctypes.data + place.number + offset
-        elif place.where == "constant":
-            self.words[i] = self._constants[place.number].ctypes.data + offset
-        else:
-            self._changing[place.where].append((i, place.number, offset))
+        for step, start in zip(found.steps, starts, strict=False):
+            ways = min(step.tasks, step.flops // GRAIN + 1)
+            args = base + 8 * start
+            self.calls.append(threads.Call(addresses[step.kernel], args, step.tasks, ways, commit=step.commit))
+            for i, word in enumerate(step.words, start):
+                if isinstance(word, int):
+                    self.words[i] = word
+                    continue
+                where, number, offset = word
+                if where in self._changing:
+                    self._changing[where].append((i, number, offset))
+                else:
+                    self.words[i] = (fixed["arena"] + number if where == "arena" else constants[number]) + offset
 
     def words_for(self, where: str, number: int) -> list[tuple[int, int]]:
         """Where the address of an input or output stands among ``words``, and what is added to it."""
@@ -89,12 +177,17 @@ class Program:
 
     def address_of(self, word: int) -> int:
         """Where in memory a word is."""
-        return self._memory.ctypes.data + 8 * word
+        return address(self._memory) + 8 * word
 
     def report_to(self, status: int) -> None:
         """Tell where the status word is."""
         for i, *_ in self._changing["status"]:
             self.words[i] = status
+
+
+def address(array: Array) -> int:
+    """Where an array's first element is."""
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
 
 
 def aligned(bytes: int) -> Array:

@@ -1,0 +1,84 @@
+"""Outlines: all that is needed to run a program that was compiled before, without going through the stages again.
+
+An outline names the kernels by their keys and says what their argument words hold. It is kept on disk beside the code,
+as JSON, under a digest of the graph, so that a warm start costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from slalom.compiler import cache
+from slalom.core.graph import Graph
+from slalom.core.primitive import Array
+
+LARGEST: Final = 1 << 20
+"""Bytes of constants with which an outline is not kept."""
+
+Word = int | tuple[str, int, int]
+"""A number, or where an address comes from: "input", "output", "constant", "arena" or "status", which, and an offset."""
+
+
+class Step(NamedTuple):
+    """One call: the number of its kernel, its tasks, elementary operations and words; whether it may write outside."""
+
+    kernel: int
+    tasks: int
+    flops: int
+    commit: bool
+    words: tuple[Word, ...]
+
+
+class Outline(NamedTuple):
+    """``keys`` of the kernels, the ``steps``, bytes of the ``arena``, and the ``constants`` by number."""
+
+    keys: tuple[str, ...]
+    steps: tuple[Step, ...]
+    arena: int
+    constants: dict[int, Array]
+
+    def pack(self) -> bytes | None:
+        """As bytes; None if it is too large to be kept."""
+        if sum(array.nbytes for array in self.constants.values()) > LARGEST:
+            return None
+        constants = {
+            str(n): (array.dtype.str, array.shape, base64.b64encode(array.tobytes()).decode())
+            for n, array in self.constants.items()
+        }
+        return json.dumps([self.keys, self.steps, self.arena, constants]).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Outline:
+        keys, steps, arena, constants = json.loads(data)
+        arrays = {
+            int(n): np.frombuffer(base64.b64decode(text), np.dtype(dtype)).reshape(shape)
+            for n, (dtype, shape, text) in constants.items()
+        }
+        return cls(tuple(keys), tuple(Step(*step) for step in steps), arena, arrays)
+
+
+def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
+    """A digest of all that an outline follows from, this package's own text included."""
+    digest = blake2b(digest_size=20)
+    parts: list[Any] = [_sources(), graph.types, sorted(targets.items()), others]
+    parts += [[(place.value, place.kind) for place in graph.inputs]]
+    parts += [(eq.out, eq.prim.name, eq.inputs, sorted(eq.params.items())) for eq in graph.equations]
+    parts += [[(output.value, output.kind) for output in graph.outputs], sorted(graph.constants)]
+    digest.update(repr(parts).encode())
+    for value in sorted(graph.constants):
+        digest.update(np.ascontiguousarray(graph.constants[value]))
+    return digest.hexdigest()
+
+
+@functools.cache
+def _sources() -> str:
+    here = Path(__file__).parent
+    return cache.stamp(*sorted(here.glob("*.py")), *sorted((here.parent / "core" / "ops").glob("*.py")))
