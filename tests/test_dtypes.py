@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from op_rows import torch
 
-from slalom.compiler.stage import compile as staged
+from slalom.compiler.compile import compile as staged
 from slalom.core import dtype as dtypes
 from slalom.core.functional import arithmetic, creation, indexing, reduce, shaping
 from slalom.core.functional.creation import tensor

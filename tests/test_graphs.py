@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slalom.compiler.stage import compile as staged
+from slalom.compiler.compile import compile as staged
 from slalom.core import autodiff
 from slalom.core.node import Abstract
 from slalom.core.ops import TABLE

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slalom.compiler.stage import compile as staged
+from slalom.compiler.compile import compile as staged
 from slalom.core import autodiff
 from slalom.core.functional.creation import ones, tensor
 from slalom.core.tensor import Tensor

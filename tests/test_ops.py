@@ -18,7 +18,7 @@ import table_ops
 import table_shapes
 from op_rows import Op, S, Wrong, torch
 
-from slalom.compiler.stage import compile as staged
+from slalom.compiler.compile import compile as staged
 from slalom.core import autodiff, tree
 from slalom.core.functional import arithmetic, creation, indexing, reduce, shaping
 from slalom.core.node import Abstract

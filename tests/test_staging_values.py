@@ -247,7 +247,7 @@ def test_partials_lambdas_and_callables() -> None:
 
     f = slalom.compile(functools.partial(scaled, tensor([2.0])))
     model = nn.Linear(1, 1)
-    g = slalom.compile(model)
+    g = slalom.compile(model.__call__)
     assert f(tensor([3.0])).tolist() == [6.0]
     assert g(tensor([[3.0]])).tolist() == model(tensor([[3.0]])).tolist()
     assert slalom.compile(f) is f

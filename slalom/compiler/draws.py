@@ -100,7 +100,7 @@ def permutation_keys(seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
     Shapes: result (13,).
     """
-    keys, swap = kernels._permutation_keys(seed, epoch)
+    keys, swap = kernels.permutation_keys(seed, epoch)
     return np.array([*keys, swap], np.uint64).view(np.int64)
 
 

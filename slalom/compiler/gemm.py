@@ -148,7 +148,7 @@ class _Emitter:
         block = b.intrinsic("smin", self.word("block"), tiles)
         task = b.variable(b.begin)
         with b.repeat_while() as again:
-            rest, batch = task.get(), b.int(0)
+            rest, batch = task.get(), b.number(0)
             if product.batched:
                 each = b.mul(tiles, panels)
                 batch = b.binary("udiv", rest, each)
@@ -172,13 +172,13 @@ class _Emitter:
             a = b.offset(a, b.mul(batch, self.word("a_batch")), self.scalar)
             start = b.add(start, b.mul(batch, self.word("b_batch")))
         right = b.offset(self.word("b", PTR), start, self.scalar)
-        n = b.mul(panel, b.int(product.columns))
+        n = b.mul(panel, b.number(product.columns))
         left = b.sub(self.n, n)
-        masks = [b.lanes_below(b.sub(left, b.int(v * LANES))) for v in range(product.vectors)]
+        masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
         # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
         masks = [b.binary("or", mask, literal(0, mask.type)) for mask in masks]
         with b.loop(first, b.add(first, count)) as i:
-            m = b.mul(i, b.int(product.rows))
+            m = b.mul(i, b.number(product.rows))
             sums = self.sums(self.row_addresses(a, m), right, masks)
             for at, value in enumerate(sums):
                 b.store(value.get(), b.offset(self.tile, at, self.vector), 64)
@@ -187,10 +187,10 @@ class _Emitter:
     def row_addresses(self, a: Value, m: Value) -> list[Value]:
         """Where each row of the tile begins; rows beyond M repeat the last one."""
         b = self.b
-        last = b.sub(self.m, b.int(1))
+        last = b.sub(self.m, b.number(1))
         found = []
         for r in range(self.product.rows):
-            row = b.intrinsic("smin", b.add(m, b.int(r)), last)
+            row = b.intrinsic("smin", b.add(m, b.number(r)), last)
             if self.product.indexed:
                 row = b.load(I64, b.offset(self.word("a_index", PTR), row, I64))
             found.append(b.offset(a, b.mul(row, self.a_row), self.scalar))
@@ -200,8 +200,8 @@ class _Emitter:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
         sums = [b.variable(literal(0, self.vector)) for _ in range(len(rows) * len(masks))]
-        with b.when(b.compare("sgt", self.k, b.int(0))):
-            at, line, left = b.variable(b.int(0)), b.variable(right), b.variable(self.k)
+        with b.when(b.compare("sgt", self.k, b.number(0))):
+            at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(self.k)
             with b.repeat_while(1000) as again:
                 here, column = line.get(), at.get()
                 vectors = [
@@ -215,8 +215,8 @@ class _Emitter:
                         into.set(self.multiply_add(element, vector, into.get()))
                 at.set(b.add(column, self.a_k))
                 line.set(b.offset(here, self.b_row, self.scalar))
-                left.set(b.sub(left.get(), b.int(1)))
-                again.append(b.compare("sgt", left.get(), b.int(0)))
+                left.set(b.sub(left.get(), b.number(1)))
+                again.append(b.compare("sgt", left.get(), b.number(0)))
         return sums
 
     def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
@@ -231,16 +231,16 @@ class _Emitter:
         b, vectors = self.b, self.product.vectors
 
         def one(r: Value, v: Value, mask: Value | None = None) -> None:
-            place, column = b.add(b.mul(r, b.int(vectors)), v), b.add(n, b.mul(v, b.int(LANES)))
+            place, column = b.add(b.mul(r, b.number(vectors)), v), b.add(n, b.mul(v, b.number(LANES)))
             sums = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
             self.epilogue(b, b.add(m, r), column, sums, mask or b.lanes_below(b.sub(self.n, column)), batch)
 
-        with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.int(self.product.rows))) as r:
+        with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.number(self.product.rows))) as r:
             if self.unrolled:
                 for i, mask in enumerate(masks):
-                    one(r, b.int(i), mask)
+                    one(r, b.number(i), mask)
             else:
-                with b.loop(0, b.intrinsic("smin", _ceil_div(b, b.sub(self.n, n), LANES), b.int(vectors))) as v:
+                with b.loop(0, b.intrinsic("smin", _ceil_div(b, b.sub(self.n, n), LANES), b.number(vectors))) as v:
                     one(r, v)
 
 
@@ -297,8 +297,8 @@ class _Packer:
         self.b, self.packing, self.operands = b, packing, operands
         self.scalar = Type(packing.scalar)
         self.k, self.n = self.word("k"), self.word("n")
-        self.k_stride = b.int(1) if packing.order == "columns" else self.word("source_k")
-        self.n_stride = b.int(1) if packing.order == "rows" else self.word("source_n")
+        self.k_stride = b.number(1) if packing.order == "columns" else self.word("source_k")
+        self.n_stride = b.number(1) if packing.order == "rows" else self.word("source_n")
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("pack", name), getattr(self.operands, name), type)
@@ -314,7 +314,7 @@ class _Packer:
                 panel = b.sub(task, b.mul(batch, panels))
                 read = b.offset(read, b.mul(batch, self.word("source_batch")), self.scalar)
                 write = b.offset(write, b.mul(batch, self.word("panels_batch")), self.scalar)
-            n = b.mul(panel, b.int(packing.columns))
+            n = b.mul(panel, b.number(packing.columns))
             read = b.offset(read, b.mul(n, self.n_stride), self.scalar)
             write = b.offset(write, b.mul(panel, self.word("panel")), self.scalar)
             left = b.sub(self.n, n)
@@ -323,7 +323,7 @@ class _Packer:
             elif packing.order == "any":
                 self.elements(read, write, left)
             else:
-                whole = b.compare("sge", self.k, b.int(_BLOCK))
+                whole = b.compare("sge", self.k, b.number(_BLOCK))
                 with b.when(whole):
                     self.transpose(read, write, left)
                 with b.when(b.binary("xor", whole, literal(1, whole.type))):
@@ -332,10 +332,10 @@ class _Packer:
     def copy(self, read: Value, write: Value, left: Value) -> None:
         """Row by row, by vectors."""
         b, vector = self.b, Type(self.packing.scalar, LANES)
-        masks = [b.lanes_below(b.sub(left, b.int(v * LANES))) for v in range(self.packing.vectors)]
+        masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(self.packing.vectors)]
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.int(self.packing.columns)), self.scalar)
+            out = b.offset(write, b.mul(k, b.number(self.packing.columns)), self.scalar)
             for v, mask in enumerate(masks):
                 row = b.load_masked(vector, b.offset(line, v * LANES, self.scalar), mask)
                 b.store(row, b.offset(out, v * LANES, self.scalar))
@@ -346,27 +346,27 @@ class _Packer:
         with b.loop(0, columns, LANES) as group:
             valid = b.sub(left, group)
             mask = b.lanes_below(valid)
-            last = b.sub(b.intrinsic("smin", left, b.int(columns)), b.int(1))
+            last = b.sub(b.intrinsic("smin", left, b.number(columns)), b.number(1))
             rows = []
             for r in range(LANES):
-                row = b.intrinsic("smin", b.add(group, b.int(r)), last)
+                row = b.intrinsic("smin", b.add(group, b.number(r)), last)
                 rows.append(b.offset(read, b.mul(row, self.n_stride), self.scalar))
             out = b.offset(write, group, self.scalar)
             with b.loop(0, self.k, _BLOCK) as start:
-                k = b.intrinsic("smin", start, b.sub(self.k, b.int(_BLOCK)))
+                k = b.intrinsic("smin", start, b.sub(self.k, b.number(_BLOCK)))
                 four = [b.load(Type(self.packing.scalar, _BLOCK), b.offset(row, k, self.scalar)) for row in rows]
                 for j, line in enumerate(transposed(b, four)):
-                    at = b.mul(b.add(k, b.int(j)), b.int(columns))
+                    at = b.mul(b.add(k, b.number(j)), b.number(columns))
                     zero = literal(0, line.type)
                     b.store(b.select(mask, line, zero), b.offset(out, at, self.scalar))
 
     def elements(self, read: Value, write: Value, left: Value) -> None:
         """Element by element."""
         b, columns = self.b, self.packing.columns
-        valid = b.intrinsic("smin", left, b.int(columns))
+        valid = b.intrinsic("smin", left, b.number(columns))
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.int(columns)), self.scalar)
+            out = b.offset(write, b.mul(k, b.number(columns)), self.scalar)
             with b.loop(0, valid) as n:
                 one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
                 b.store(one, b.offset(out, n, self.scalar))
@@ -392,4 +392,4 @@ def transposed(b: Builder, rows: list[Value]) -> list[Value]:
 
 
 def _ceil_div(b: Builder, value: Value, by: int) -> Value:
-    return b.binary("udiv", b.add(value, b.int(by - 1)), b.int(by))
+    return b.binary("udiv", b.add(value, b.number(by - 1)), b.number(by))

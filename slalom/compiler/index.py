@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,7 +94,7 @@ class Expr:
         for atom, c in other.terms:
             terms[atom] = terms.get(atom, 0) + times * c
         for atom in [a for a in terms if isinstance(a, Remainder)]:
-            assert isinstance(atom, Remainder)
+            assert isinstance(atom, Remainder), "the list holds nothing else"
             c, pair = terms[atom], Quotient(atom.of, atom.by)
             if c and terms.get(pair, 0) == c * atom.by:
                 del terms[atom], terms[pair]
@@ -134,7 +134,7 @@ class Expr:
             g = math.gcd(n, *(c for _, c in self.terms if abs(c) >= least))
             fine = Expr(tuple(t for t in self.terms if abs(t[1]) < least), self.constant % g)
             low, high = fine.range
-            if g > 1 and 0 <= low and high < g:
+            if g > 1 and low >= 0 and high < g:
                 coarse = tuple((a, c // g) for a, c in self.terms if abs(c) >= least)
                 return g, Expr(coarse, self.constant // g), fine
         return 1, self, ZERO
@@ -225,11 +225,11 @@ class Condition(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Under all these conditions, element ``index`` of input ``operand``; operand None stands for 0."""
+    """Under all these conditions, element ``at`` of input ``operand``; operand None stands for 0."""
 
     conditions: tuple[Condition, ...]
     operand: int | None
-    index: Index
+    at: Index
 
 
 class _Path:
@@ -342,7 +342,22 @@ def _substituted(atom: Atom, axes: Sequence[Expr]) -> Expr:
     if isinstance(atom, Axis):
         return axes[atom.number]
     if isinstance(atom, Element):
-        index = tuple(substituted(part, axes) for part in atom.index)
-        return Expr(((Element(atom.value, index, atom.bound), 1),))
+        return Expr(((replaced(atom, axes), 1),))
     of = substituted(atom.of, axes)
     return of.quotient(atom.by) if isinstance(atom, Quotient) else of.remainder(atom.by)
+
+
+def replaced(atom: Element, axes: Sequence[Expr]) -> Element:
+    """An index that is read from data, with other expressions in place of its axes."""
+    return Element(atom.value, tuple([substituted(part, axes) for part in atom.index]), atom.bound)
+
+
+def nested(expr: Expr) -> Iterator[Expr]:
+    """An expression and those inside its atoms."""
+    yield expr
+    for atom, _ in expr.terms:
+        if isinstance(atom, Element):
+            for part in atom.index:
+                yield from nested(part)
+        elif not isinstance(atom, Axis):
+            yield from nested(atom.of)

@@ -197,14 +197,14 @@ class Builder:
     @contextmanager
     def loop(self, start: Value | int, stop: Value | int, step: int = 1) -> Iterator[Value]:
         """for i in range(start, stop, step)."""
-        i = self.variable(self.int(start))
+        i = self.variable(self.number(start))
         head, body, done = self._label(), self._label(), self._label()
         prelude: list[Any] = []
         self._body.append(prelude)
         self.do(f"br label %{head}")
         self._start(head)
         now = i.get()
-        more = self.compare("slt", now, self.int(stop))
+        more = self.compare("slt", now, self.number(stop))
         self.do(f"br i1 {more.text}, label %{body}, label %{done}")
         self._start(body)
         self._preludes.append(prelude)
@@ -256,7 +256,8 @@ class Builder:
         self._start(done)
 
     # --- values ---------------------------------------------------------------------------------------------------
-    def int(self, value: Value | int) -> Value:
+    def number(self, value: Value | int) -> Value:
+        """A Python number as an i64; what is a value already stays."""
         return value if isinstance(value, Value) else Value(str(value), I64)
 
     def binary(self, op: str, a: Value, b: Value) -> Value:
@@ -334,7 +335,7 @@ class Builder:
     # --- memory ---------------------------------------------------------------------------------------------------
     def offset(self, pointer: Value, index: Value | int, type: Type) -> Value:
         """The address of element ``index`` of an array of ``type``."""
-        return self.op(f"getelementptr {type}, {pointer}, {self.int(index)}", PTR)
+        return self.op(f"getelementptr {type}, {pointer}, {self.number(index)}", PTR)
 
     def load(self, type: Type, pointer: Value, align: int | None = None) -> Value:
         return self.op(f"load {type}, {pointer}{_aligned(type, align)}", type)

@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import llvm, runtime, threads
+from slalom.compiler import llvm, runtime
 from slalom.compiler.draws import permutation, permutation_keys
 from slalom.compiler.indexed import Plan, gather_rows
 from slalom.compiler.ir import F64, Builder
 from slalom.compiler.native import native
 from slalom.compiler.program import Program, address
-from slalom.compiler.threads import Outcome, Reason
+from slalom.compiler.threads import Call, Outcome, Reason, Table
 from slalom.core import kernels
 from slalom.core.dtype import int64
 from slalom.core.graph import Type
@@ -48,22 +48,26 @@ class Draw(NamedTuple):
     stride: int = 0
 
 
+START: Final = Draw()
+
+
 class Loop:
     """Steps of a recorded function whose arguments are mini-batches.
 
     recording: of a function that returns (sums, finite): a float64 vector, and a truth value without which a step
-    writes nothing. arrays: by argument, the array whose rows the batches are made of. counter: a state whose last
-    element is set anew before each step (a random generator).
+    writes nothing. arrays: by argument, the array whose rows the batches are made of; None: the caller puts each batch
+    into ``batch``, and makes one step at a time. counter: a state whose last element is set anew before each step (a
+    random generator).
 
-    ``latest``: the sums of the latest step · ``total``: those of all steps, which the caller may set to 0.
+    ``batch``: the memory of the present batch, by argument · ``pace``: how to run it · ``latest``: the sums of the latest step · ``total``: those of all steps, which the caller may set to 0.
 
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
 
-    def __init__(self, recording: Recording, arrays: Sequence[Array], counter: Storage | None = None) -> None:
+    def __init__(self, recording: Recording, arrays: Sequence[Array] | None, counter: Storage | None = None) -> None:
         self.record, self.leaves = recording
         graph, binding = self.record.graph, self.record.binding
-        self.arrays = [np.ascontiguousarray(array) for array in arrays]
+        self.arrays = [np.ascontiguousarray(array) for array in arrays or ()]
         self.batch = [t._storage.array for t in self.leaves]
         self.rows = len(self.batch[0])
         results = [i for i, output in enumerate(graph.outputs) if output.kind == "result"]
@@ -89,31 +93,33 @@ class Loop:
         self._ends = np.array([address(self.total), address(self.latest), self.total.size], np.int64)
         self._words: list[Array] = []
         self._indices: list[int] = []  # the addresses of the words that hold where the index is …
+        self._places = [self.program.words_for("input", i) for i in range(len(graph.inputs))]
         self._starts: list[tuple[Array, int]] = []  # … and where those are in arrays
         self._statuses: list[tuple[Array, int]] = []
         self._table()
+        self.pace: Final = Pace(self.shared)
 
     # --- the table ------------------------------------------------------------------------------------------------
     def _table(self) -> None:
         """Gathers, the counter, the program, and the sum of its sums, as one table of calls."""
-        gathers = [self._gather(array, batch) for array, batch in zip(self.arrays, self.batch, strict=True)]
+        gathers = [self._gather(array, batch) for array, batch in zip(self.arrays, self.batch, strict=False)]
         addresses = llvm.load([*(b for b, _ in gathers), _setter(), _adder()])
-        calls: list[threads.Call] = []
+        calls: list[Call] = []
         for (_, plan), words, batch, code in zip(gathers, self._words, self.batch, addresses, strict=False):
             ways = 1 + batch.nbytes // SHARED_BYTES
-            calls.append(threads.Call(code, address(words), plan.tasks, ways, barrier=False))
+            calls.append(Call(code, address(words), plan.tasks, ways, barrier=False))
         if self._counter is not None:
-            calls.append(threads.Call(addresses[-2], address(self._draw), 1, 1, barrier=False))
-        calls[-1] = calls[-1]._replace(barrier=True)
+            calls.append(Call(addresses[-2], address(self._draw), 1, 1, barrier=False))
+        calls[-1:] = [call._replace(barrier=True) for call in calls[-1:]]
         finite = address(self._finite)
         calls += [call._replace(guard=finite) if call.commit else call for call in self.program.calls]
         guarded = any(call.commit for call in calls)
-        calls.append(threads.Call(addresses[-1], address(self._ends), 1, 1, commit=not guarded, guard=finite))
+        calls.append(Call(addresses[-1], address(self._ends), 1, 1, commit=not guarded, guard=finite))
         moving = [(word, 8 * self.rows) for word in self._indices]
         program = self.program
         self._rate_words = [program.address_of(w) for i in self._numbers for w, _ in program.words_for("input", i)]
         moving += [(word, 0) for word in (*self._rate_words, address(self._draw) + 8)]
-        self.table = threads.Table([call for call in calls if call.tasks], moving)
+        self.table = Table([call for call in calls if call.tasks], moving)
         self.program.report_to(self.table.status_address)
         for words, i in self._statuses:
             words[i] = self.table.status_address
@@ -140,7 +146,9 @@ class Loop:
         """Whether the record still fits the world: nothing that it depends on has changed."""
         return self.record.changed(self.leaves) is None
 
-    def run(self, index: Array, steps: int, threads: int, *, rates: Array | None = None, draw: Draw = Draw()) -> Outcome:
+    def run(
+        self, index: Array | None, steps: int, threads: int, *, rates: Array | None = None, draw: Draw = START
+    ) -> Outcome:
         """Make so many steps over the rows that ``index`` (int64) names, batch after batch.
 
         rates: (steps, numbers), what steers each step; None: the numbers as they are now, for all of them.
@@ -149,6 +157,7 @@ class Loop:
             storage.writable()
         self._bind(rates)
         for words, i in self._starts:
+            assert index is not None, "batches are gathered"
             words[i] = address(index)
         moves = self.table.advances[len(self._indices) :, 1]
         moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
@@ -166,12 +175,14 @@ class Loop:
         if rates is None:
             self._now[:] = self.numbers()
         numbers = address(self._now if rates is None else rates)
-        for i, (place, source) in enumerate(zip(graph.inputs, sources, strict=True)):
+        words = self.program.words
+        for place, source, at in zip(graph.inputs, sources, self._places, strict=True):
             if place.kind == "number":
-                self._put("input", i, numbers)
-                numbers += 8
+                start, numbers = numbers, numbers + 8
             else:
-                self._put("input", i, address(self.batch[source] if place.kind == "argument" else source.array))
+                start = address(self.batch[source] if place.kind == "argument" else source.array)
+            for word, offset in at:
+                words[word] = start + offset
 
     def _put(self, where: str, number: int, start: int) -> None:
         for word, offset in self.program.words_for(where, number):
@@ -228,8 +239,9 @@ def row_order(seed: int, epoch: int, n: int) -> Array:
         return kernels.permutation(seed, epoch, n)
     function, bound, tasks = _permuting(n)
     rows = np.empty(n, np.int64)
-    held = {("in", 0): permutation_keys(seed, epoch), ("in", 1): np.zeros(2, np.int64), ("out", 0): rows}
-    held["status",] = held["in", 1][1:]
+    counter, status = np.zeros((2, 1), np.int64)
+    held: dict[Any, Array] = {("in", 0): permutation_keys(seed, epoch), ("in", 1): counter}
+    held |= {("out", 0): rows, ("status",): status}
     words = np.array([address(held[m]) if isinstance(m, tuple) else m for m in bound], np.int64)
     function(address(words), 0, tasks)
     return rows

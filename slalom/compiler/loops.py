@@ -21,15 +21,29 @@ from slalom.compiler.index import (
     Condition,
     Element,
     Expr,
-    Index,
     Quotient,
     axes_of,
     axis,
+    nested,
+    replaced,
     substituted,
 )
 from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Type, Value, Variable, literal
+from slalom.compiler.nodes import (
+    Apply,
+    Choose,
+    Kernel,
+    Local,
+    Node,
+    Position,
+    Read,
+    Schedule,
+    levels_of,
+    locals_of,
+    walk,
+)
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
-from slalom.compiler.schedule import CHEAP, Apply, Choose, Kernel, Local, Node, Position, Read, Schedule, locals_of
+from slalom.compiler.schedule import CHEAP
 from slalom.compiler.tiles import Tiles
 from slalom.core.dtype import DType
 
@@ -130,22 +144,17 @@ class Nest:
     def _exprs(self) -> Iterator[Expr]:
         """Every index expression of the kernel."""
         kernel = self.kernel
-        nodes: list[Node] = [*kernel.bodies.values(), *kernel.elements.values()]
-        while nodes:
-            node = nodes.pop()
-            if isinstance(node, Read):
-                yield from _with_parts(self.schedule.place(node.value, node.index))
-            elif isinstance(node, Position):
-                yield from _with_parts(node.expr)
-            elif isinstance(node, Apply):
-                nodes.extend(node.args)
-            elif isinstance(node, Choose):
-                for conditions, case in node.cases:
-                    for condition in conditions:
-                        yield from _with_parts(condition.expr)
-                    nodes.extend([] if case is None else [case])
+        for node in (*kernel.bodies.values(), *kernel.elements.values()):
+            for part in walk(node):
+                if isinstance(part, Read):
+                    yield from nested(self.schedule.place(part.value, part.at))
+                elif isinstance(part, Position):
+                    yield from nested(part.expr)
+                elif isinstance(part, Choose):
+                    for condition in (condition for conditions, _ in part.cases for condition in conditions):
+                        yield from nested(condition.expr)
         for value in kernel.stores:
-            yield from _with_parts(self.schedule.place(value, kernel.members[value]))
+            yield from nested(self.schedule.place(value, kernel.members[value]))
 
     def _open(self, stack: ExitStack, number: int, extent: int, *, parallel: bool = False) -> None:
         """Enter the loop over an axis."""
@@ -157,7 +166,7 @@ class Nest:
         if parallel:
             self.tasks = -(-extent // step)
             at = stack.enter_context(b.loop(b.begin, b.end))
-            at = b.mul(at, b.int(step)) if lane else at
+            at = b.mul(at, b.number(step)) if lane else at
         else:
             at = stack.enter_context(b.loop(0, stop, step))
         self._place[number], self._depths[number] = at, b.depth
@@ -174,7 +183,7 @@ class Nest:
     # --- passes ---------------------------------------------------------------------------------------------------
     def _passes(self, reduced: list[int], extents: dict[int, int]) -> None:
         kernel = self.kernel
-        levels = _levels(kernel)
+        levels = levels_of(kernel)
         sums = [v for v in kernel.bodies if v in kernel.sums]
         full = [v for v in kernel.stores if v in levels and self._is_full(v)]
         for level in range(max([levels[v] for v in (*sums, *full)], default=-1) + 1):
@@ -194,7 +203,7 @@ class Nest:
                     self._keep([v for v in _dear(kernel, levels) if levels[v] == level and v not in stored])
             self._fit_memo()
             if self._tiles is not None:
-                self._tiles.flush(stored)
+                self._tiles.flush([v for v in stored if self._tiles.holds(v)])
             for v, total in totals.items():
                 self._memo[self.b.depth][Local(v)] = self._closed(total.get(), v)
             self._done.update(now, stored)
@@ -290,7 +299,7 @@ class Nest:
         if self._guards:
             return self.b.depth
         if isinstance(node, Read):
-            return self._depth_of(*node.index)
+            return self._depth_of(*node.at)
         if isinstance(node, Position):
             return self._depth_of(node.expr)
         if isinstance(node, Local):
@@ -381,11 +390,11 @@ class Nest:
         if known is not None and known.ndim == 0 and (of.dtype.kind == "b" or known in (0, np.inf)):
             return literal(known.item(), Type(scalar_of(of.dtype)))
         base, element = b.pointer(("memory", node.value), Memory(node.value)), Type(memory_scalar(of.dtype))
-        flat = self._sub(self.schedule.place(node.value, node.index))
+        flat = self._sub(self.schedule.place(node.value, node.at))
         if self._lane is None or self._lane not in flat.axes:
             place = self._number(flat)
             for guard in self._guards:
-                place = b.select(self._anywhere(guard), place, b.int(0))
+                place = b.select(self._anywhere(guard), place, b.number(0))
             found = b.load(element, b.offset(base, place, element))
         elif self._tiles is not None and not self._guards and self._tiles.serves(flat):
             key: Any = (node.value, flat)
@@ -460,7 +469,7 @@ class Nest:
         total = self.b.splat(self._number(fixed), self._lanes)
         for atom, c in expr.terms:
             if self._lane in Expr(((atom, 1),)).axes:
-                total = self.b.add(total, self._scaled(self._atom(atom), c, expr))
+                total = self.b.add(total, self._splat(self._scaled(self._atom(atom), c, expr)))
         self._memo[self.b.depth][key] = total
         return total
 
@@ -475,7 +484,7 @@ class Nest:
             parts = [self._scaled(self._atom(atom), c, expr) for atom, c in expr.terms]
             if expr.constant:
                 parts.append(self.b.word(("constant", expr), expr.constant))
-            total = parts[0] if parts else self.b.int(0)
+            total = parts[0] if parts else self.b.number(0)
             for part in parts[1:]:
                 total = self.b.add(total, part)
         self._memo[depth][key] = total
@@ -483,7 +492,7 @@ class Nest:
 
     def _seen_by(self, expr: Expr) -> tuple[str, ...]:
         """The guards under which an expression was made, if it holds data that was read under them."""
-        read = any(isinstance(atom, Element) for part in _with_parts(expr) for atom, _ in part.terms)
+        read = any(isinstance(atom, Element) for part in nested(expr) for atom, _ in part.terms)
         return tuple([guard.text for guard in self._guards]) if read else ()
 
     def _scaled(self, value: Value, c: int, expr: Expr) -> Value:
@@ -526,49 +535,8 @@ class Nest:
     def _elements(self) -> dict[Element, Node]:
         """By atom, over the merged axes, the node that its integer is made of."""
         if self._by_atom is None:
-            self._by_atom = {_replaced(atom, self._axes): node for atom, node in self.kernel.elements.items()}
+            self._by_atom = {replaced(atom, self._axes): node for atom, node in self.kernel.elements.items()}
         return self._by_atom
-
-
-def _replaced(atom: Element, axes: list[Expr]) -> Element:
-    return Element(atom.value, tuple(substituted(part, axes) for part in atom.index), atom.bound)
-
-
-def _levels(kernel: Kernel) -> dict[int, int]:
-    """In which pass each member is known; a sum in the one after that in which it is made."""
-    levels: dict[int, int] = {}
-    for value, body in kernel.bodies.items():
-        levels[value] = _level(body, kernel, levels)
-    return levels
-
-
-def _level(node: Node, kernel: Kernel, levels: dict[int, int]) -> int:
-    """The first pass in which a node may be computed."""
-    if isinstance(node, Local):
-        return levels[node.value] + (node.value in kernel.sums)
-    parts: list[Node] = []
-    if isinstance(node, Apply):
-        parts = list(node.args)
-    elif isinstance(node, Choose):
-        parts = [case for _, case in node.cases if case is not None]
-    elif isinstance(node, Read):
-        parts = [kernel.elements[e] for e in kernel.elements if _uses(node.index, e)]
-    return max([_level(part, kernel, levels) for part in parts], default=0)
-
-
-def _uses(index: Index, element: Element) -> bool:
-    return any(atom == element for expr in index for atom, _ in expr.terms)
-
-
-def _with_parts(expr: Expr) -> Iterator[Expr]:
-    """An expression and those inside its atoms."""
-    yield expr
-    for atom, _ in expr.terms:
-        if isinstance(atom, Element):
-            for part in atom.index:
-                yield from _with_parts(part)
-        elif not isinstance(atom, Axis):
-            yield from _with_parts(atom.of)
 
 
 def _joined(expr: Expr, outer: int, inner: int, extent: int) -> bool:

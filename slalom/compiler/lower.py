@@ -11,12 +11,16 @@ from slalom.compiler.index import Expr
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
+from slalom.compiler.nodes import Kernel, Schedule
 from slalom.compiler.pointwise import memory_scalar
-from slalom.compiler.schedule import Kernel, Schedule
 from slalom.core.shape import size
 
-BLOCK_ROWS: Final = 128
-"""Rows of a product that are done for one column tile before the next."""
+BLOCK: Final = 16
+"""Row tiles of a product that are done for one column tile before the next, at most."""
+GRAIN: Final = 60_000
+"""Multiplications and additions of a product for each of which another thread is worth waking, about 0.25 µs …"""
+HEAVIER: Final = 8
+"""… and how many of them any other operation takes the time of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Call:
     checks: bool = False
     flops: int = 0
     loops: tuple[str, ...] = ()
+    ways: int = 1
+    """Among how many threads it is worth sharing."""
 
     def __str__(self) -> str:
         name = "pack" if self.kernel is None else f"{self.kernel.kind} {list(self.kernel.space)}"
@@ -49,9 +55,9 @@ class Lowered:
     scratch: dict[int, int] = field(default_factory=dict)
 
 
-def lower(schedule: Schedule, register_bytes: int = 64) -> Lowered:
-    """The calls of a schedule. Those that write state come last where they can."""
-    lowering = _Lowering(schedule, register_bytes)
+def lower(schedule: Schedule, register_bytes: int = 64, threads: int = 1) -> Lowered:
+    """The calls of a schedule, for so many threads. Those that write state come last where they can."""
+    lowering = _Lowering(schedule, register_bytes, threads)
     for kernel in _ordered(schedule):
         lowering.add(kernel)
     return lowering.lowered
@@ -72,8 +78,8 @@ def _ordered(schedule: Schedule) -> list[Kernel]:
 
 
 class _Lowering:
-    def __init__(self, schedule: Schedule, register_bytes: int) -> None:
-        self.schedule, self.graph, self.register_bytes = schedule, schedule.graph, register_bytes
+    def __init__(self, schedule: Schedule, register_bytes: int, threads: int) -> None:
+        self.schedule, self.graph, self.register_bytes, self.threads = schedule, schedule.graph, register_bytes, threads
         self.types = schedule.graph.types
         self.lowered = Lowered(schedule)
         self.packed: dict[Any, int] = {}
@@ -98,12 +104,16 @@ class _Lowering:
         flops: int = 0,
         writes: Any = None,
         loops: Sequence[str] = (),
+        moved: int = 0,
     ) -> None:
         touched = {word.value for word in words if isinstance(word, Memory)}
         writes = tuple(kernel.stores) if writes is None and kernel is not None else tuple(writes)
         checks = STATUS in words
         reads = frozenset(touched - {STATUS.value} - set(writes))
-        self.lowered.calls.append(Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops, tuple(loops)))
+        weight = flops if kernel is not None and kernel.kind == "product" else HEAVIER * max(flops, moved)
+        ways = max(1, min(tasks, weight // GRAIN + 1))
+        call = Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops, tuple(loops), ways)
+        self.lowered.calls.append(call)
 
     def _scratch(self, bytes: int) -> int:
         number = len(self.types) + len(self.lowered.scratch)
@@ -117,17 +127,13 @@ class _Lowering:
         b = Builder()
         types = [self.types[v] for v in eq.inputs]
         plan = EMITTERS[eq.prim.name](b, types, self.types[eq.out], eq.params)
-        scratch = self._scratch(plan.scratch) if plan.scratch else -2
-        meanings: dict[str, Any] = {"out": Memory(eq.out), "status": STATUS, "scratch": Memory(scratch)}
-        words = [
-            word
-            if not isinstance(word, tuple)
-            else Memory(kernel.operands[word[1]][0])
-            if word[0] == "in"
-            else meanings[word[0]]
-            for word in b.bound
-        ]
-        writes = (eq.out, scratch) if plan.scratch else (eq.out,)
+        writes: tuple[int, ...] = (eq.out,)
+        meanings: dict[Any, Any] = {("out", 0): Memory(eq.out), ("status",): STATUS, ("scratch", 0): 0}
+        meanings |= {("in", i): Memory(value) for i, (value, _) in enumerate(kernel.operands)}
+        if plan.scratch:
+            writes = (eq.out, self._scratch(plan.scratch))
+            meanings["scratch", plan.scratch] = Memory(writes[1])
+        words = [meanings[word] if isinstance(word, tuple) else word for word in b.bound]
         self._call(kernel, b, plan.tasks, words, size(self.types[eq.out].shape), writes)
 
     # --- products -------------------------------------------------------------------------------------------------
@@ -160,13 +166,17 @@ class _Lowering:
         operands = gemm.Operands(
             m=shape[m], n=shape[n], k=depth,
             a=Memory(a, a_at.constant * dtype.itemsize), a_row=a_at.coefficient(m), a_k=a_at.coefficient(k),
-            b=place, b_panel=panel, b_row=b_row, block=max(1, BLOCK_ROWS // product.rows),
+            b=place, b_panel=panel, b_row=b_row, block=self._block(-(-shape[m] // product.rows)),
             a_batch=flat[0], b_batch=b_batch,
         )  # fmt: skip
         nest = Nest(kernel, self.schedule)
         nest.product(product, operands, shape, turned=turned)
         tasks = product.tasks(shape[m], shape[n], many)
         self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth, loops=nest.loops)
+
+    def _block(self, tiles: int) -> int:
+        """Row tiles that belong together: each thread gets rows of its own, which it has in its cache from before."""
+        return max(1, min(BLOCK, -(-tiles // self.threads)))
 
     def _pack(
         self, value: int, at: Expr, scalar: str, vectors: int, shape: tuple[int, int], axes: tuple[int, int],
@@ -185,16 +195,10 @@ class _Lowering:
         itemsize = self.types[value].dtype.itemsize
         number = self._scratch(batch * panels * depth * columns * itemsize)
         self.packed[key] = number
-        b = Builder()
-        gemm.emit_pack(
-            b,
-            packing,
-            gemm.PackOperands(
-                depth, n, Memory(value, at.constant * itemsize), steps[0], steps[1], Memory(number), depth * columns, stride,
-                panels * depth * columns,
-            ),
-        )  # fmt: skip
-        self._call(None, b, packing.tasks(n, batch), b.bound, 0, (number,))
+        b, source, panel = Builder(), Memory(value, at.constant * itemsize), depth * columns
+        operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, panels * panel)
+        gemm.emit_pack(b, packing, operands)
+        self._call(None, b, packing.tasks(n, batch), b.bound, writes=(number,), moved=batch * depth * n)
         return Memory(number)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from slalom.compiler.lower import Call, Lowered
-from slalom.compiler.schedule import Kernel, reads
+from slalom.compiler.nodes import Kernel, reads
 
 ALIGN: Final = 64
 SKEW: Final = 64 * 5
@@ -176,4 +176,4 @@ def _reads_of(kernel: Kernel, value: int) -> Iterator[tuple]:  # type: ignore[ty
     for node in (*kernel.bodies.values(), *kernel.elements.values()):
         for read in reads(node):
             if read.value == value:
-                yield read.index
+                yield read.at

@@ -1,88 +1,271 @@
-"""Compiled modules: a module's call as one node of the tape, with native forward and native backward.
-
-Forward and backward are recorded together, as one graph, and then parted: backward gets the values that forward has
-made and it needs (the residuals), and computes the rest itself.
-"""
+"""The call of a compiled module: forward and backward as two graphs, and a node on the tape for each output."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from slalom.compiler.executor import NumpyExecutor
-from slalom.compiler.native import NativeExecutor, native
-from slalom.compiler.stage import Compiled, flattened, rebuilt
-from slalom.core import tree
-from slalom.core.autodiff import enable_grad, grad_of, no_grad
-from slalom.core.graph import Equation, Graph, Input, Output
-from slalom.core.node import MODE, Node, Storage, clock, note_writes
+from slalom.compiler.halves import Halves, cut
+from slalom.compiler.stage import Compiled, _execute, _Fixed, _flatten, _Leaf, _rebuild, _Record
+from slalom.core.autodiff import _reverse, _seeds
+from slalom.core.graph import Type
+from slalom.core.node import MODE, Abstract, Leaf, Node, Storage
 from slalom.core.primitive import Array, Kind, Params, Primitive
 from slalom.core.tensor import Tensor
-from slalom.errors import GradError
+from slalom.core.trace import Binding, Trace
+from slalom.errors import GradError, StagingError
 
 __all__ = ["ModuleCall"]
 
 
-class ModuleCall:
-    """Calls a module natively. A copy of the module is not compiled."""
+@dataclass(frozen=True)
+class _Plan:
+    """What a recorded call of a module gives, besides tensors: first those in ``tree``, then the gradients."""
+
+    tree: Any
+    outputs: int
+    live: tuple[int, ...]
+    """The outputs that require gradients."""
+    owners: tuple[Any, ...]
+    """Whose gradients: an argument's position, or a weak reference to a tensor from outside."""
+
+
+class _Joint(_Record):
+    """A record of forward and backward."""
+
+    @cached_property
+    def call(self) -> _Call:
+        return _Call(self)
+
+
+class ModuleCall(Compiled):
+    """Calls a module outside of staging. A copy of the module has none."""
+
+    _record_type = _Joint
 
     def __init__(self, module: Any) -> None:
-        self._module = module
-        self._plain = Compiled(module.call)
-        self._joint = Compiled(self._both)
-        self._halves: dict[int, _Halves] = {}
-        self._lock = threading.Lock()
+        super().__init__(module)
+        self.__name__ = type(module).__name__
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return type(None), ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        module = self._module
-        if MODE.get().trace is not None:
-            return module.call(*args, **kwargs)
-        leaves = tree.leaves((args, kwargs))
-        learned = [p for p in module.parameters() if p.requires_grad]
-        live = [t for t in leaves if isinstance(t, Tensor) and t.requires_grad]
-        if not MODE.get().grad or not (learned or live):
-            return self._plain(*args, **kwargs)
-        return self._recorded(args, kwargs, live, learned)
+        leaves: list[Tensor] = []
+        record: Any = self._recorded(MODE.get(), args, kwargs, leaves)
+        call = vars(record).get("call")
+        if call is None:
+            with self._lock:
+                call = record.call
+        return call(leaves)
 
-    def _both(self, args: Any, kwargs: Any, cts: Any) -> Any:
-        """What is recorded: the outputs, and the gradients of the inputs and parameters that have one."""
-        inputs = [t for t in tree.leaves((args, kwargs)) if t.requires_grad]
-        inputs += [p for p in self._module.parameters() if p.requires_grad]
-        out = self._module.call(*args, **kwargs)
-        outs = [(t, ct) for t, ct in zip(tree.leaves(out), cts, strict=True) if t.requires_grad]
-        if not outs:
-            return out, [None] * len(inputs)
-        with no_grad():
-            grads = grad_of([t for t, _ in outs], inputs, [ct for _, ct in outs], allow_unused=True)
-        return out, list(grads)
+    def _check(self, t: Tensor) -> None:
+        array = t._storage.array
+        if isinstance(array, Abstract):
+            array.refuse("calling a compiled module")
 
-    def _recorded(self, args: Any, kwargs: Any, live: list[Tensor], learned: list[Tensor]) -> Any:
-        def alone(t: Tensor) -> Tensor:
-            return t.detach().requires_grad_() if t.requires_grad else t
+    def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
+        outs: list[Tensor] = []
+        tree = _flatten(self._function(*args, **kwargs), outs, _Fixed)
+        carrier = trace.carries_history()
+        if carrier is not None:
+            raise StagingError(
+                f"{carrier}: what a compiled module writes into it requires gradients, which would end with the call",
+                hint="detach() the value, or return it from forward",
+            )
+        live = tuple([i for i, t in enumerate(outs) if MODE.get().grad and t.requires_grad])
+        cts = [trace.awaited(-1 - i, Type(outs[i].shape, outs[i].dtype), f"cotangent {i}") for i in live]
+        found = _reverse(_seeds([outs[i] for i in live], cts), None, create_graph=False)
+        owners, gradients = [], []
+        for node, ct in found.items():
+            t = node.owner() if node.leaf and node.owner is not None else None
+            owner = None if t is None else trace.whose(t)
+            if owner is not None:
+                owners.append(owner)
+                gradients.append(ct)
+        return [*outs, *gradients], _Plan(tree, len(outs), live, tuple(owners))
 
-        args, kwargs = tree.map(alone, (args, kwargs))
+
+# --- running ------------------------------------------------------------------------------------------------------
+class _From(NamedTuple):
+    """Where backward finds an input: in one of the node's inputs, in what forward kept, or as a cotangent."""
+
+    place: Literal["node", "kept", "cotangent"]
+    number: int
+
+
+class _Call:
+    """Forward and backward of a record.
+
+    Each output's node has as inputs the tensors that get gradients, then what backward reads besides.
+    """
+
+    def __init__(self, record: _Joint) -> None:
+        _, (_, fixed) = record.result
+        plan: _Plan = fixed.value
+        graph, sources = record.graph, record.binding.inputs
+        gradients = range(plan.outputs, plan.outputs + len(plan.owners))
+        cotangents = {i: -1 - at for i, at in enumerate(sources) if isinstance(at, int) and at < 0}
+        gone = {*record.targets.values(), *cotangents}
+        there = {i for i, place in enumerate(graph.inputs) if place.kind in ("argument", "state") and i not in gone}
+        halves = cut(graph, set(cotangents), gradients, there)
+        self._plan = plan
+        self._forward = _forward(record, halves, cotangents, gradients)
+        self._backward = _backward(halves)
+        self._lock = threading.Lock()
+        self._read: list[tuple[str, Any]] = []
+        """The inputs of the node that get no gradient: arguments, states and outputs."""
+        self._found = self._find(sources, halves, cotangents)
+        depend = {k: halves.gradients_of(i) if len(cotangents) > 1 else None for i, k in cotangents.items()}
+        self._depend = [(k, depend[k]) for k in plan.live]
+        """The live outputs, each with the numbers of the gradients that depend on it; None: of all."""
+        types = {k: graph.types[graph.outputs[k].value] for k in plan.live}
+        self._zeros = {k: np.zeros(of.shape, of.dtype) for k, of in types.items()}
+
+    def _find(self, sources: list[Any], halves: Halves, cotangents: dict[int, int]) -> list[_From]:
+        """Where each input of backward is found."""
+        places = [owner if isinstance(owner, int) else owner()._storage for owner in self._plan.owners]
+        numbers = {_key(place): n for n, place in enumerate(places)}
+        found = []
+        for kind, n in halves.sources:
+            if kind == "kept":
+                found.append(_From("kept", n))
+            elif kind == "input" and n in cotangents:
+                found.append(_From("cotangent", cotangents[n]))
+            else:
+                place = ("output", n) if kind == "output" else sources[n]
+                if _key(place) not in numbers:
+                    numbers[_key(place)] = len(numbers)
+                    self._read.append(_described(place))
+                found.append(_From("node", numbers[_key(place)]))
+        return found
+
+    def __call__(self, leaves: list[Tensor]) -> Any:
+        """What the module returns for arguments with these tensors, which have a history if they should."""
+        made: list[Tensor] = _execute(self._forward, leaves)
+        outs = made[: self._plan.outputs]
+        if self._depend:
+            nodes = self._nodes(leaves, outs)
+            kept = [t._storage.array for t in made[self._plan.outputs :]]
+            for k, gradients in self._depend:
+                inputs = nodes
+                if gradients is not None:
+                    learned = len(self._plan.owners)
+                    inputs = [x if n in gradients or n >= learned else _value(x.storage) for n, x in enumerate(nodes)]
+                out = outs[k]
+                params = {"pullback": _Pullback(self, k, kept)}
+                out._node, out._live = Node(MODULE_CALL, tuple(inputs), params, out._storage, True), True
+        return _rebuild(self._plan.tree, outs)
+
+    def _nodes(self, leaves: list[Tensor], outs: list[Tensor]) -> list[Node]:
+        nodes = [(leaves[owner] if type(owner) is int else owner())._latest() for owner in self._plan.owners]
+        for kind, what in self._read:
+            if kind == "state":
+                nodes.append(what)
+            else:
+                t = leaves[what] if kind == "argument" else outs[what]
+                nodes.append(_value(t._storage) if t._live or kind == "output" else t._latest())
+        return nodes
+
+    def backward(self, k: int, ct: Tensor, inputs: Sequence[Tensor], kept: list[Array]) -> dict[int, Tensor]:
+        """The gradients by number for a cotangent of output k; those of the other outputs are 0."""
+        arrays = []
+        for place, n in self._found:
+            if place == "kept":
+                arrays.append(kept[n])
+            elif place == "cotangent":
+                arrays.append(ct._storage.array if n == k else self._zeros[n])
+            else:
+                array = inputs[n]._storage.array
+                if isinstance(array, Abstract):
+                    array.refuse("backward")
+                arrays.append(array)
         with self._lock:
-            cts = self._cotangents(args, kwargs)
-            record, leaves = self._joint.record(args, kwargs, cts)
-            halves = self._halves.get(id(record))
-            if halves is None:
-                halves = self._halves[id(record)] = _Halves(record, len(cts))
-        return halves.forward(leaves, [*live, *learned])
+            run = self._backward.run
+        return {n: Tensor._of(array) for n, array in enumerate(run(arrays))}
 
-    def _cotangents(self, args: Any, kwargs: Any) -> list[Tensor]:
-        """Something of the shapes of the outputs."""
-        with no_grad():
-            record, _ = self._plain.record(*args, **kwargs)
-        types = [record.graph.types[o.value] for o in record.graph.outputs if o.kind == "result"]
-        return [Tensor._of(np.broadcast_to(np.zeros((), of.dtype), of.shape)) for of in types]
-'''
+
+def _key(place: Any) -> Any:
+    return id(place) if isinstance(place, Storage) else place
+
+
+def _described(place: Any) -> tuple[str, Any]:
+    if isinstance(place, Storage):
+        return "state", _value(place)
+    return place if isinstance(place, tuple) else ("argument", place)
+
+
+def _value(storage: Storage) -> Leaf:
+    """A buffer as it is now, as a node without history."""
+    return Leaf(None, (), {}, storage, False)
+
+
+def _forward(record: _Record, halves: Halves, cotangents: Container[int], gradients: range) -> _Record:
+    """The record of forward; its result is the list of the outputs and of what is kept."""
+    graph, binding = halves.forward, record.binding
+    inputs = [source for i, source in enumerate(binding.inputs) if i not in cotangents]
+    outputs = [target for i, target in enumerate(binding.outputs) if i not in gradients]
+    outputs += [None] * (len(graph.outputs) - len(outputs))
+    results = sum(output.kind == "result" for output in graph.outputs)
+    tree = (list, tuple(map(_Leaf, range(results))))
+    return _Record(graph, Binding(inputs, outputs, binding.cleared), (), tree, [])
+
+
+def _backward(halves: Halves) -> _Record:
+    """The record of backward, all of whose inputs are given."""
+    graph = halves.backward
+    return _Record(graph, Binding([None] * len(graph.inputs), [None] * len(graph.outputs)), (), None, [])
+
+
+# --- on the tape --------------------------------------------------------------------------------------------------
+class _Pullback:
+    """Gradients for one output of a call; computed all at once, and handed out one by one."""
+
+    __slots__ = ("_call", "_held", "_kept", "_output")
+
+    def __init__(self, call: _Call, output: int, kept: list[Array]) -> None:
+        self._call, self._output, self._kept = call, output, kept
+        self._held: tuple[Tensor, int, dict[int, Tensor]] | None = None
+
+    def __call__(self, i: int, ct: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        held = self._held
+        if held is None or held[0] is not ct or held[1] != ct._storage.written or i not in held[2]:
+            made = self._call.backward(self._output, ct, inputs, self._kept)
+            held = self._held = ct, ct._storage.written, made
+        return held[2].pop(i)
+
+
+class _ModuleCall(Kind):
+    """First derivatives in reverse mode, which are computed already."""
+
+    def vjp(self, prim: Primitive, i: int, ct: Tensor, out: Tensor, inputs: Sequence[Tensor], params: Params) -> Tensor:
+        if MODE.get().grad:
+            self._refuse("derivatives of gradients")
+        gradient: Tensor = params["pullback"](i, ct, inputs)
+        return gradient
+
+    def jvp(
+        self, prim: Primitive, tangents: Sequence[Tensor | None], out: Tensor, inputs: Sequence[Tensor], params: Params
+    ) -> NoReturn:
+        self._refuse("forward-mode derivatives")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise GradError(
+            f"{what} through the call of a compiled module",
+            hint="compile the function that takes the derivatives, not the module",
+        )
+
+
+def _never(*arrays: Array, **params: Any) -> NoReturn:
+    raise AssertionError("a node of a compiled module's call is never computed again")
+
+
+MODULE_CALL: Final = Primitive("module call", _never, _ModuleCall(), _never, "an output of a compiled module's call")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from bisect import bisect_right
@@ -22,8 +23,21 @@ SHARED: Final = 20_000_000
 
 
 def native() -> bool:
-    """Whether graphs run as machine code here: llvmlite is installed, and SLALOM_EXECUTOR is not "numpy"."""
-    return os.environ.get("SLALOM_EXECUTOR", "") != "numpy" and llvm.available()
+    """Whether graphs run as machine code here."""
+    return obstacle() is None
+
+
+def obstacle() -> str | None:
+    """Why graphs do not run as machine code here; None where they do.
+
+    Environment: ``SLALOM_EXECUTOR=numpy`` asks for the NumPy executor.
+    """
+    if os.environ.get("SLALOM_EXECUTOR", "") == "numpy":
+        return "SLALOM_EXECUTOR=numpy"
+    return None if _available() else "it needs llvmlite, and a processor with FMA"
+
+
+_available: Final = functools.cache(llvm.available)
 
 
 class NativeExecutor:
@@ -44,7 +58,7 @@ class NativeExecutor:
         ]
         self._words = [self.program.words_for("input", i) for i in range(len(graph.inputs))]
         cells = np.zeros(len(graph.inputs))
-        self.numbers: Final = memoryview(cells)
+        self.numbers: Final = cells.view(np.uint8).data.cast("d")
         """Where the inputs that are numbers are kept, by number: they are set here rather than given."""
         self.lock: Final = threading.Lock()
         self.given: Final[list[Any]] = [None] * len(graph.inputs)

@@ -24,14 +24,16 @@ LARGEST: Final = 1 << 20
 """Bytes of constants with which an outline is not kept."""
 
 Word = int | tuple[str, int, int]
-"""A number, or where an address comes from: "input", "output", "constant", "arena" or "status", which, and an offset."""
+"""A number, or an address: of an "input", "output" or "constant", of the "arena" or "status", its number, an offset."""
 
 
 class Step(NamedTuple):
-    """One call: the number of its kernel, its tasks, elementary operations and words; whether it may write outside."""
+    """One call: the number of its kernel, its tasks, among how many threads they are shared, elementary operations and
+    words; whether it may write outside."""
 
     kernel: int
     tasks: int
+    ways: int
     flops: int
     commit: bool
     words: tuple[Word, ...]
@@ -74,7 +76,7 @@ def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
     parts += [[(output.value, output.kind) for output in graph.outputs], sorted(graph.constants)]
     digest.update(repr(parts).encode())
     for value in sorted(graph.constants):
-        digest.update(np.ascontiguousarray(graph.constants[value]))
+        digest.update(np.ascontiguousarray(graph.constants[value]).data)
     return digest.hexdigest()
 
 

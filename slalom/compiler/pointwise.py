@@ -1,6 +1,7 @@
 """Machine code of the elementwise primitives, made from the expression in each one's record.
 
-A new primitive whose ``expr`` uses only the operators and functions below needs nothing here.
+A new primitive whose ``expr`` uses only the operators and functions below, with numbers as right operands, needs
+nothing here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from slalom.compiler import mathlib
 from slalom.compiler.ir import I64, STATUS, Builder, Type, Value, literal
@@ -16,7 +17,8 @@ from slalom.core.dtype import DType
 from slalom.core.primitive import Primitive
 
 _SCALARS: Final = {"f4": "float", "f8": "double", "b1": "i1"}
-MATH: Final = frozenset("exp expm1 log log1p tanh sigmoid softplus erf sin cos".split())
+MATH: Final = frozenset({"exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "sin", "cos"})
+"""What mathlib computes of one argument."""
 
 
 def scalar_of(dtype: DType) -> str:
@@ -60,25 +62,28 @@ class _Translator:
             test, yes, no = map(self.visit, (node.test, node.body, node.orelse))
             return Operand(self.b.select(test.value, yes.value, no.value), yes.dtype)
         if isinstance(node, ast.Compare):
-            x, y = self.visit(node.left), self.visit(node.comparators[0])
+            x = self.visit(node.left)
+            y = self._beside(x, node.comparators[0])
             return Operand(compare(self.b, type(node.ops[0]).__name__, x, y), x.dtype)
         if isinstance(node, ast.UnaryOp):
             x = self.visit(node.operand)
             return Operand(_UNARY[type(node.op).__name__](self.b, x.value), x.dtype)
         if isinstance(node, ast.BinOp):
-            x, y = self.visit(node.left), self._operand(node.right)
+            x = self.visit(node.left)
+            y = self._beside(x, node.right)
             return Operand(_BINARY[type(node.op).__name__](self.b, x, y), x.dtype)
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name), ast.dump(node)
-        args = [self.visit(node.args[0]), *map(self._operand, node.args[1:])]
-        if isinstance(node.args[-1], ast.Constant):
-            args[-1] = Operand(literal(node.args[-1].value, args[0].value.type), args[0].dtype)
-        name = node.func.id
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name), f"no expression: {ast.dump(node)}"
+        x, name = self.visit(node.args[0]), node.func.id
         if name in MATH:
-            return Operand(mathlib.call(self.b, name, args[0].value), args[0].dtype)
-        return Operand(_FUNCTIONS[name](self.b, *args), args[0].dtype)
+            return Operand(mathlib.call(self.b, name, x.value), x.dtype)
+        return Operand(_FUNCTIONS[name](self.b, x, *[self._beside(x, arg) for arg in node.args[1:]]), x.dtype)
 
-    def _operand(self, node: ast.expr) -> Any:
-        return None if isinstance(node, ast.Constant) else self.visit(node)
+    def _beside(self, x: Operand, node: ast.expr) -> Operand:
+        """A second operand; a number is taken as one of the first's dtype."""
+        if isinstance(node, ast.Constant):
+            assert isinstance(node.value, int | float), f"no number: {node.value!r}"
+            return Operand(literal(node.value, x.value.type), x.dtype)
+        return self.visit(node)
 
 
 # --- comparisons --------------------------------------------------------------------------------------------------

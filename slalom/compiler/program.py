@@ -10,20 +10,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import cache, llvm, memory, outline, threads
+from slalom.compiler import cache, llvm, memory, outline, runtime, threads
 from slalom.compiler.ir import STATUS, Builder, Memory
 from slalom.compiler.lower import Call, Lowered, lower
 from slalom.compiler.memory import Place
+from slalom.compiler.nodes import Schedule
 from slalom.compiler.outline import Outline, Step, Word
-from slalom.compiler.schedule import Schedule, schedule
+from slalom.compiler.schedule import schedule
 from slalom.compiler.simplify import simplify
 from slalom.core.graph import Graph
 from slalom.core.primitive import Array
 
 STAGES: Final = ("graph", "kernels", "loops", "llvm", "asm", "memory")
 """What SLALOM_DEBUG may name, separated by commas."""
-GRAIN: Final = 60_000
-"""Elementary operations below which a call is not worth a second thread."""
 
 
 class Cost(NamedTuple):
@@ -55,7 +54,8 @@ class Program:
     ) -> None:
         self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
         processor = target or llvm.Target.host()
-        key = outline.key_of(graph, self._targets, guard, processor)
+        self._threads = runtime.get_num_threads()
+        key = outline.key_of(graph, self._targets, guard, processor, self._threads)
         kept = cache.get(key)
         found = None if kept is None else Outline.unpack(kept)
         addresses = None if found is None else llvm.find(found.keys, target)
@@ -67,7 +67,7 @@ class Program:
         self._lay_out(found, addresses)
         for name in os.environ.get("SLALOM_DEBUG", "").split(","):
             if name in STAGES:
-                print(f"--- {name}\n{getattr(self, name)}", file=sys.stderr)
+                sys.stderr.write(f"--- {name}\n{getattr(self, name)}\n")
 
     # --- stages ---------------------------------------------------------------------------------------------------
     @cached_property
@@ -83,7 +83,7 @@ class Program:
     @cached_property
     def lowered(self) -> Lowered:
         """The kernels as calls of generated functions."""
-        return lower(self.kernels, _register_bytes(self._target))
+        return lower(self.kernels, _register_bytes(self._target), self._threads)
 
     @cached_property
     def memory(self) -> memory.Plan:
@@ -125,11 +125,12 @@ class Program:
         copies = [(copy, _copier()) for copy in plan.copies]
         builders = [call.builder for call in calls] + [b for _, b in copies]
         addresses = llvm.load(builders, target=self._target)
-        rows: list[tuple[Sequence[Memory | Place | int], int, int]] = [(c.words, c.tasks, c.flops) for c in calls]
-        rows += [((copy.target, copy.source, copy.bytes), 1, 0) for copy, _ in copies]
+        rows: list[tuple[Sequence[Memory | Place | int], int, int, int]]
+        rows = [(call.words, call.tasks, call.ways, call.flops) for call in calls]
+        rows += [((copy.target, copy.source, copy.bytes), 1, 1, 0) for copy, _ in copies]
         steps = tuple(
-            Step(n, tasks, flops, n == plan.commit, tuple(self._word(word) for word in words))
-            for n, (words, tasks, flops) in enumerate(rows)
+            Step(n, tasks, ways, flops, n == plan.commit, tuple(self._word(word) for word in words))
+            for n, (words, tasks, ways, flops) in enumerate(rows)
         )
         used = {word[1] for step in steps for word in step.words if isinstance(word, tuple) and word[0] == "constant"}
         constants = {v: np.ascontiguousarray(self.graph.constants[v]) for v in used}
@@ -150,7 +151,7 @@ class Program:
         self._arena, self._constants = aligned(found.arena), found.constants
         starts = np.cumsum([0, *(len(step.words) for step in found.steps)]).tolist()
         self._memory = aligned(8 * starts[-1])
-        self.words = memoryview(self._memory).cast("q")
+        self.words = self._memory.data.cast("q")
         base = address(self._memory)
         fixed = {"arena": address(self._arena)}
         constants = {n: address(array) for n, array in found.constants.items()}
@@ -158,9 +159,8 @@ class Program:
         self.calls: list[threads.Call] = []
         self._changing: dict[str, list[tuple[int, int, int]]] = {"input": [], "output": [], "status": []}
         for step, start in zip(found.steps, starts, strict=False):
-            ways = min(step.tasks, step.flops // GRAIN + 1)
             args = base + 8 * start
-            self.calls.append(threads.Call(addresses[step.kernel], args, step.tasks, ways, commit=step.commit))
+            self.calls.append(threads.Call(addresses[step.kernel], args, step.tasks, step.ways, commit=step.commit))
             for i, word in enumerate(step.words, start):
                 if isinstance(word, int):
                     self.words[i] = word

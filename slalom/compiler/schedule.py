@@ -10,186 +10,50 @@ A value joins a kernel when every operand is at hand there: computed at the very
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
-from slalom.compiler.index import (
-    ZERO,
-    Axis,
-    Condition,
-    Element,
-    Expr,
-    Index,
-    axes_of,
-    axis,
-    cases,
-    ravel,
-    strides_of,
-    unravel,
+from slalom.compiler.index import ZERO, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of
+from slalom.compiler.nodes import (
+    Apply,
+    Choose,
+    Kernel,
+    Local,
+    Node,
+    Position,
+    Read,
+    Schedule,
+    elements_of,
+    locals_of,
+    reads,
 )
 from slalom.core.graph import Equation, Graph, Type
 from slalom.core.ops.structural import BROADCAST
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, size
 
-CHEAP: Final = frozenset(
-    "add sub mul neg abs relu maximum minimum eq ne lt le where bitand bitor bitnot shift_right cast sign".split()
-)
-"""Operations that may be done again rather than kept in memory."""
-MASKS: Final = frozenset("eq ne lt le".split())
+MASKS: Final = frozenset({"eq", "ne", "lt", "le"})
+"""Comparisons: one bit, made of what has to be read anyway."""
+CHEAP: Final = MASKS | {
+    *("add", "sub", "mul", "neg", "abs", "sign", "relu", "maximum", "minimum", "where", "cast"),
+    *("bitand", "bitor", "bitnot", "shift_right"),
+}
+"""Operations that may be done again rather than kept in memory …"""
+FREE_COST: Final = 4
+"""… up to so many in a row."""
+OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold", "random_bits"})
+"""Index kernels: operations with a template of their own."""
+PARTS: Final = frozenset({"slice", "windows", "gather"})
+"""Views that may leave out elements."""
+REDUCTIONS: Final = frozenset({"sum", "amax"})
 APART: Final = 16
 """Elements between rows that must not begin at the same place of the cache: one line."""
-FREE_COST: Final = 4
-"""As many of them in a row."""
-OPAQUE: Final = frozenset("cumsum argsort argmax scatter_add fold random_bits".split())
-REDUCTIONS: Final = frozenset({"sum", "amax"})
-
-
-# --- what a kernel computes for one element -----------------------------------------------------------------------
-class Read(NamedTuple):
-    """An element of a value in memory."""
-
-    value: int
-    index: Index
-
-
-class Local(NamedTuple):
-    """A value of this kernel at the element where it is defined."""
-
-    value: int
-
-
-class Position(NamedTuple):
-    """An index expression as a number: an element of arange."""
-
-    expr: Expr
-
-
-class Apply(NamedTuple):
-    """An elementwise operation, that which makes ``value``, of these operands."""
-
-    value: int
-    name: str
-    args: tuple[Node, ...]
-
-
-class Choose(NamedTuple):
-    """The first case whose conditions hold; None stands for 0."""
-
-    cases: tuple[tuple[tuple[Condition, ...], Node | None], ...]
-    value: int
-
-
-Node = Read | Local | Position | Apply | Choose
-
-
-def reads(node: Node) -> Iterator[Read]:
-    """All elements in memory that a node reads, those of indices apart."""
-    if isinstance(node, Read):
-        yield node
-    elif isinstance(node, Apply):
-        for arg in node.args:
-            yield from reads(arg)
-    elif isinstance(node, Choose):
-        for _, case in node.cases:
-            if case is not None:
-                yield from reads(case)
-
-
-@dataclass(eq=False)
-class Kernel:
-    """One piece. ``members``: the values computed in it, in order, and the index at which each is defined.
-
-    space: the extents of its loops · reduced: those of its axes that are summed over · eq: the matmul of a product or
-    the operation of an index kernel · operands: for these, what they read: (value, index of an element over
-    the axes; None for all of it) · bodies: what each member is computed from (for reductions: what is reduced) ·
-    elements: the integers that other indices are made of · sums: the members that are reductions · stores: the members that go to memory · before: a bit set
-    of the kernels that must have run.
-    """
-
-    number: int
-    kind: str
-    space: Shape
-    reduced: frozenset[int] = frozenset()
-    eq: Equation | None = None
-    operands: tuple[tuple[int, Index | None], ...] = ()
-    members: dict[int, Index] = field(default_factory=dict)
-    bodies: dict[int, Node] = field(default_factory=dict)
-    elements: dict[Element, Node] = field(default_factory=dict)
-    stores: list[int] = field(default_factory=list)
-    before: int = 0
-    near: set[int] = field(default_factory=set)
-    sums: frozenset[int] = frozenset()
-
-    def place(self, shape: Shape) -> Index | None:
-        """The index at which a value of this shape would be computed here; None if it has another number of elements."""
-        axes = axes_of(self.space)
-        if shape == self.space:
-            return axes
-        if self.reduced:
-            kept = tuple(n for i, n in enumerate(self.space) if i not in self.reduced)
-            index = tuple(a for i, a in enumerate(axes) if i not in self.reduced)
-            if shape == kept:
-                return index
-            if shape == tuple(1 if i in self.reduced else n for i, n in enumerate(self.space)):
-                return tuple(ZERO if i in self.reduced else a for i, a in enumerate(axes))
-            if size(shape) == size(kept) != size(self.space):
-                return unravel(ravel(index, kept), shape)
-        return unravel(ravel(axes, self.space), shape) if size(shape) == size(self.space) else None
-
-    def __str__(self) -> str:
-        over = f" over axes {sorted(self.reduced)}" if self.reduced else ""
-        lines = [f"kernel {self.number}: {self.kind} {list(self.space)}{over}"]
-        if self.eq is not None:
-            operands = ", ".join(f"%{v}" if e is None else _shown(Read(v, e)) for v, e in self.operands)
-            lines.append(f"  %{self.eq.out} = {self.eq.prim.name}({operands})")
-        for value, body in self.bodies.items():
-            store = "  → memory" if value in self.stores else ""
-            lines.append(f"  %{value} = {_shown(body)}{store}")
-        return "\n".join(lines)
-
-
-def _shown(node: Node) -> str:
-    if isinstance(node, Read):
-        return f"%{node.value}[{', '.join(map(str, node.index))}]"
-    if isinstance(node, Local):
-        return f"%{node.value}"
-    if isinstance(node, Position):
-        return f"({node.expr})"
-    if isinstance(node, Choose):
-        return " else ".join("0" if case is None else _shown(case) for _, case in node.cases)
-    return f"{node.name}({', '.join(map(_shown, node.args))})"
 
 
 class _Unavailable(Exception):
     """An element that a kernel would need is computed by itself elsewhere."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The kernels of a graph in the order in which they run."""
-
-    graph: Graph
-    kernels: tuple[Kernel, ...]
-    roots: dict[int, int]
-    """For outputs that are another value under a new shape: that value."""
-    strides: dict[int, Shape]
-    """Of the values whose rows are kept further apart than they are long."""
-
-    def place(self, value: int, index: Index) -> Expr:
-        """Where in its memory an element of a value is."""
-        return ravel(index, self.graph.types[value].shape, self.strides.get(value))
-
-    def elements(self, value: int) -> int:
-        """How many elements its memory has room for."""
-        shape, strides = self.graph.types[value].shape, self.strides.get(value)
-        return size(shape) if strides is None else shape[0] * strides[0]
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.kernels))
 
 
 def schedule(graph: Graph) -> Schedule:
@@ -216,15 +80,19 @@ class _Scheduler:
         self.costs: dict[int, int] = {}
         self.readers: dict[int, list[Kernel]] = {}
         self.stored: dict[int, None] = {}
+        self.settling = False
+        self.partly = _read_in_part(graph)
         self.plain: set[int] = set()  # must lie in memory without gaps
 
     # --- the walk -------------------------------------------------------------------------------------------------
     def add(self, eq: Equation) -> None:
         """Find a kernel for an equation, or make one."""
         name = eq.prim.name
-        if eq.prim.index is not None or name == "gather":
+        if eq.out in self.partly and name == "gather":
+            self._copied(eq.out)  # all indices are to be checked, whatever is read of it
+        elif eq.prim.index is not None or name == "gather":
             return  # a view: part of whoever reads it
-        if name == "matmul":
+        elif name == "matmul":
             self._product(eq)
         elif name in OPAQUE:
             self._opaque(eq)
@@ -278,7 +146,7 @@ class _Scheduler:
         merged = {**other.members, **members}
         kernel.members = {eq: merged[eq] for eq in sorted(merged)}
         kernel.before = (before | other.before) & ~(1 << other.number)
-        moved = [v for v in other.members]
+        moved = list(other.members)
         for v in moved:
             self.home[v] = kernel
         try:
@@ -323,7 +191,7 @@ class _Scheduler:
         needs = 0
         bit = 1 << kernel.number
         stack = [read.value for read in reads(node)]
-        stack += [e.value for read in reads(node) for e in _elements(read.index)]
+        stack += [e.value for read in reads(node) for e in elements_of(read.at)]
         while stack:
             value = stack.pop()
             home = self.home.get(value)
@@ -365,10 +233,9 @@ class _Scheduler:
 
     # --- products and templates -----------------------------------------------------------------------------------
     def _product(self, eq: Equation) -> None:
-        x, y = (self.types[v].shape for v in eq.inputs)
         out = self.types[eq.out].shape
         *batch, m, n = axes_of(out)
-        k = axis(len(out), x[-1])
+        k = axis(len(out), self.types[eq.inputs[0]].shape[-1])
         operands = tuple(
             self._operand(self._expanded(v, out[:-2]), tuple(batch), last)
             for v, last in zip(eq.inputs, ((m, k), (k, n)), strict=True)
@@ -409,7 +276,7 @@ class _Scheduler:
             ways = cases(eq.prim.index, at, [self.types[v].shape for v in eq.inputs], eq.params)
             if len(ways) > 1 or ways[0].operand is None:
                 break
-            root, at = eq.inputs[ways[0].operand], ways[0].index
+            root, at = eq.inputs[ways[0].operand], ways[0].at
         flat = ravel(at, self.types[root].shape)
         steps = [flat.coefficient(i) for i in range(several)]
         even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
@@ -417,7 +284,8 @@ class _Scheduler:
             self._store(root)
             return root, at
         root = self.whole(value)
-        return root, unravel(ravel(index, shape), self.types[root].shape)
+        rank = len(self.types[root].shape)  # its elements lie one after the other, so that one axis says it all
+        return root, (*(ZERO,) * (rank - 1), ravel(index, shape))[:rank]
 
     def whole(self, value: int) -> int:
         """The value in memory that holds all elements of this one in their order: itself, or what it reshapes."""
@@ -466,10 +334,12 @@ class _Scheduler:
         if kernel.members.get(value) == index:
             return Local(value)
         eq, home = self.made[value], self.home.get(value)
-        if home is not None and home is not kernel and not self._free(value):
-            return Read(value, index)
         if home is kernel and not self._free(value):
             raise _Unavailable
+        # A view that got memory of its own after this kernel was planned is looked through still.
+        late = home is not None and self.settling and not kernel.before >> home.number & 1
+        if home is not None and not late and not self._free(value):
+            return Read(value, index)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
         if eq.prim.name == "gather":
@@ -480,7 +350,7 @@ class _Scheduler:
         assert eq.prim.index is not None
         ways = cases(eq.prim.index, index, [self.types[v].shape for v in eq.inputs], eq.params)
         found = tuple(
-            (way.conditions, None if way.operand is None else self._node(eq.inputs[way.operand], way.index, kernel))
+            (way.conditions, None if way.operand is None else self._node(eq.inputs[way.operand], way.at, kernel))
             for way in ways
         )
         if len(found) == 1 and found[0][1] is not None:
@@ -542,6 +412,7 @@ class _Scheduler:
         roots = {}
         for output in self.graph.outputs:
             roots[output.value] = self.whole(output.value)
+        self.settling = True
         for kernel in reversed(self._ordered()):
             self._settle(kernel)
         graph = replace(self.graph, types=tuple(self.types), equations=tuple(self.equations))
@@ -586,7 +457,7 @@ class _Scheduler:
             kernel.members[value] = index
             bodies[value] = body
             pending.extend(locals_of(body))
-            for element, node in kernel.elements.items():
+            for node in kernel.elements.values():
                 pending.extend(locals_of(node))
                 self._note(node)
             self._note(body)
@@ -610,27 +481,14 @@ class _Scheduler:
         return sorted(self.kernels, key=lambda k: (k.before.bit_count(), k.number))
 
 
-def locals_of(node: Node) -> Iterator[int]:
-    """The members that a node is made of."""
-    if isinstance(node, Local):
-        yield node.value
-    elif isinstance(node, Apply):
-        for arg in node.args:
-            yield from locals_of(arg)
-    elif isinstance(node, Choose):
-        for _, case in node.cases:
-            if case is not None:
-                yield from locals_of(case)
-
-
-def _elements(index: Index) -> Iterator[Element]:
-    for expr in index:
-        for atom, _ in expr.terms:
-            if isinstance(atom, Element):
-                yield atom
-                yield from _elements(atom.index)
-            elif not isinstance(atom, Axis):
-                yield from _elements((atom.of,))
+def _read_in_part(graph: Graph) -> set[int]:
+    """The values of which a slice, or the like, may leave out elements."""
+    found = set[int]()
+    if any(eq.prim.name == "gather" for eq in graph.equations):
+        for eq in reversed(graph.equations):
+            if eq.prim.name in PARTS or (eq.out in found and (eq.prim.index or eq.prim.expr)):
+                found.update(eq.inputs)
+    return found
 
 
 def _aligned(index: Index, shape: Shape, out: Shape) -> Index:

@@ -7,7 +7,6 @@ The signature is the shapes, dtypes, tree and Python values of the arguments; gu
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import types
 import warnings
@@ -15,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -144,6 +143,8 @@ class Compiled:
     ``graph``: that of the latest call. ``traces``: how often the function was recorded.
     """
 
+    _record_type: ClassVar[type[_Record]] = _Record
+
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
@@ -197,6 +198,21 @@ class Compiled:
         leaves: list[Tensor] = []
         return self._recorded(MODE.get(), args, kwargs, leaves), leaves
 
+    def _check(self, t: Tensor) -> None:
+        """Refuse a tensor that cannot be an argument."""
+        array = t._storage.array
+        if isinstance(array, Abstract):
+            array.refuse("calling a compiled function")
+        if t._live and not t.is_leaf and MODE.get().grad:
+            raise StagingError(
+                f"compile: an argument of shape {t.shape} that was computed from tensors requiring gradients",
+                hint="detach() it, or compute it inside the compiled function",
+            )
+
+    def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> Any:
+        """What is recorded."""
+        return self._function(*args, **kwargs)
+
     def _recorded(self, mode: Mode, args: Any, kwargs: Any, leaves: list[Tensor]) -> _Record:
         tree = _flatten((args, kwargs), leaves, _key)
         signature = _Signature(tree, _given(leaves), mode.grad, get_default_dtype())
@@ -223,7 +239,7 @@ class Compiled:
         identities: list[_Identity] = []
         template = _flatten((args, kwargs), [], lambda value: _noted(value, identities))
         for t in leaves:
-            _check_argument(t)
+            self._check(t)
         trace = Trace()
         token = MODE.set(Mode(signature.grad_mode, trace))
         try:
@@ -232,13 +248,13 @@ class Compiled:
             guard_reads(trace, self._function, tuple(v if _has_identity(v) else None for v in args), objects)
             given_args, given_kwargs = _rebuild(template, stand_ins)
             outs: list[Tensor] = []
-            result = _flatten(self._function(*given_args, **given_kwargs), outs, _Fixed)
+            result = _flatten(self._outcome(trace, given_args, given_kwargs), outs, _Fixed)
             graph, binding = trace.finish(outs)
             guards = tuple(trace.guards.values())
         finally:
             MODE.reset(token)
             trace.close()
-        entry = _Record(graph.check(), binding, guards, result, identities)
+        entry = self._record_type(graph.check(), binding, guards, result, identities)
         for known, entries in list(self._entries.items()):
             entries[:] = [e for e in entries if not e.dead()]
             if not entries:
@@ -255,29 +271,6 @@ class Compiled:
             )
         self._traced = signature
         return entry
-
-
-def compile(function: Callable[..., Any]) -> Compiled:
-    """Record ``function`` at its first call and run the record from then on; usable as a decorator.
-
-    Everything that Tensor operations do inside is recorded: forward, ``backward()``, ``optimizer.step()``. Tensors
-    from outside (parameters, buffers, optimizer slots, random counters) are found, read anew at each call and
-    written back; nothing has to be declared. NumPy arrays among the arguments are seen as tensors inside. Python code
-    runs only while recording, so a branch on a tensor's value is an error there that names the line; plain Python
-    values are part of the record, and a change of one that the function reads by name records anew.
-
-    Returns: a function whose results are new tensors without history, never the arguments or states themselves.
-    Raises: StagingError for what cannot be recorded.
-
-    >>> step = compile(lambda x: x * 2 + 1)
-    >>> step(Tensor([1.0, 2.0]))
-    tensor([3., 5.])
-    """
-    if not callable(function):
-        raise StagingError("compile", got=type(function).__name__, needed="a function")
-    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
-        raise StagingError("compile", got="a generator or coroutine function", needed="a function that returns")
-    return function if isinstance(function, Compiled) else Compiled(function)
 
 
 # --- the signature ------------------------------------------------------------------------------------------------
@@ -297,17 +290,6 @@ def _given(leaves: list[Tensor]) -> tuple[_Given, ...]:
             for i, t in enumerate(leaves)
         ]
     )
-
-
-def _check_argument(t: Tensor) -> None:
-    array = t._storage.array
-    if isinstance(array, Abstract):
-        array.refuse("calling a compiled function")
-    if t._live and not t.is_leaf and MODE.get().grad:
-        raise StagingError(
-            f"compile: an argument of shape {t.shape} that was computed from tensors requiring gradients",
-            hint="detach() it, or compute it inside the compiled function",
-        )
 
 
 class _Identity:

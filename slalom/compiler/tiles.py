@@ -13,7 +13,6 @@ from slalom.compiler.gemm import transposed
 from slalom.compiler.index import Expr
 from slalom.compiler.ir import LANES, Builder, Type, Value
 
-
 _BLOCK: Final = 4
 """Elements of a row that are turned at once."""
 
@@ -38,8 +37,10 @@ class Tiles:
     def serves(self, flat: Expr) -> bool:
         """Whether an access goes over whole rows, element by element."""
         rest = flat.without(self.lane).without(self.reduced)
-        return flat.coefficient(self.reduced) == 1 and not rest.axes & {self.lane, self.reduced} and (
-            flat.coefficient(self.lane) != 0
+        return (
+            flat.coefficient(self.reduced) == 1
+            and not rest.axes & {self.lane, self.reduced}
+            and (flat.coefficient(self.lane) != 0)
         )
 
     def holds(self, key: Any) -> bool:
@@ -69,24 +70,23 @@ class Tiles:
         start, step = line
         count = self._count(place)
         if self._length >= _BLOCK and element.scalar in ("float", "i32"):
-            rows = [b.intrinsic("smin", b.int(r), b.sub(count, b.int(1))) for r in range(LANES)]
+            rows = [b.intrinsic("smin", b.number(r), b.sub(count, b.number(1))) for r in range(LANES)]
             lines = [b.offset(base, b.add(start, b.mul(row, step)), element) for row in rows]
             length = self._extent(self.reduced, self._length)
             with b.loop(0, length, _BLOCK) as first:
-                c = b.intrinsic("smin", first, b.sub(length, b.int(_BLOCK)))  # the last block begins early: it is whole
+                # The last block begins early enough to be whole.
+                c = b.intrinsic("smin", first, b.sub(length, b.number(_BLOCK)))
                 four = [b.load(Type(element.scalar, _BLOCK), b.offset(line, c, element)) for line in lines]
                 for j, column in enumerate(transposed(b, four)):
-                    b.store(column, b.offset(at, b.add(c, b.int(j)), type), 64)
+                    b.store(column, b.offset(at, b.add(c, b.number(j)), type), 64)
             return
         with b.loop(0, count) as r:
             row = b.offset(base, b.add(start, b.mul(r, step)), element)
             with b.loop(0, self._extent(self.reduced, self._length)) as c:
                 one = b.load(element, b.offset(row, c, element))
-                b.store(one, b.offset(at, b.add(b.mul(c, b.int(LANES)), r), element))
+                b.store(one, b.offset(at, b.add(b.mul(c, b.number(LANES)), r), element))
 
-    def store(
-        self, value: int, column: Value, base: Value, line: tuple[Value, Value], place: dict[int, Value]
-    ) -> None:
+    def store(self, value: int, column: Value, base: Value, line: tuple[Value, Value], place: dict[int, Value]) -> None:
         """Take a column of a result, which ``flush`` writes to memory."""
         self.put(value, column, place)
         self._stored[value] = _Stored(base, line)
@@ -102,7 +102,7 @@ class Tiles:
             with b.loop(0, self._count({self.lane: self._present})) as r:
                 row = b.offset(base, b.add(start, b.mul(r, step)), element)
                 with b.loop(0, self._extent(self.reduced, self._length)) as c:
-                    one = b.load(element, b.offset(at, b.add(b.mul(c, b.int(LANES)), r), element))
+                    one = b.load(element, b.offset(at, b.add(b.mul(c, b.number(LANES)), r), element))
                     b.store(one, b.offset(row, c, element))
 
     def _extent(self, axis: int, extent: int) -> Value:
@@ -111,4 +111,4 @@ class Tiles:
     def _count(self, place: dict[int, Value]) -> Value:
         """How many of the 16 lines exist."""
         left = self.b.sub(self._extent(self.lane, self._lines), place[self.lane])
-        return self.b.intrinsic("smin", left, self.b.int(LANES))
+        return self.b.intrinsic("smin", left, self.b.number(LANES))

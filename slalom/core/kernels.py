@@ -247,7 +247,7 @@ def permutation_at(seed: int, epoch: int, n: int, indices: npt.NDArray[np.intege
     indices = np.asarray(indices)
     _check_index("permutation_at", 0, indices, n)
     side = np.uint64(isqrt(max(n - 1, 0)) + 1)  # ⌈√n⌉
-    keys, swap = _permutation_keys(seed, epoch)
+    keys, swap = permutation_keys(seed, epoch)
     values = indices.reshape(-1).astype(np.uint64)
     for block in _blocks(values.size):
         part = _feistel(values[block], side, keys)
@@ -263,8 +263,8 @@ def permutation_at(seed: int, epoch: int, n: int, indices: npt.NDArray[np.intege
 
 
 @lru_cache(maxsize=64)
-def _permutation_keys(seed: int, epoch: int) -> tuple[tuple[np.uint64, ...], bool]:
-    """The keys of the rounds, and whether 0 and 1 change places."""
+def permutation_keys(seed: int, epoch: int) -> tuple[tuple[np.uint64, ...], bool]:
+    """What ``permutation`` mixes with: the keys of its rounds, and whether 0 and 1 change places."""
     blocks = np.arange(_FEISTEL_ROUNDS // 2 + 1)
     words = philox(_words(seed), (blocks, _PERMUTATION_STREAM, *_words(epoch))).astype(np.uint64).reshape(-1, 2)
     *keys, _, last = words[:, 0] | words[:, 1] << _SHIFT

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from slalom.core.primitive import Array, Primitive
 from slalom.core.tensor import Tensor, check_operands
 from slalom.errors import StagingError
 
+F = TypeVar("F", bound=Callable[[Callable[[], Any]], Any])
 _UNREAD: Any = object()
 
 
@@ -158,6 +159,10 @@ class Trace:
     def number(self, read: Callable[[], float], name: str) -> Tensor:
         """A 0-d float64 input whose value is asked for at each call."""
         return _handle(self._given(Type((), float64), "number", read, name))
+
+    def awaited(self, position: int, of: Type, name: str) -> Tensor:
+        """An argument that is none yet: whoever runs the graph knows what the position means."""
+        return _handle(self._given(of, "argument", position, name))
 
     def argument(self, position: int, given: Tensor) -> Tensor:
         """The stand-in for an argument; a tensor given twice has one, and two on the same buffer share theirs."""
@@ -311,6 +316,13 @@ class Trace:
         elif recording:
             self._histories.pop(id(t), None)
 
+    def carries_history(self) -> str | None:
+        """The name of a tensor from outside whose new content requires gradients, if there is one."""
+        for known in self._arguments.values():
+            if known.stand_in._live and not self.is_leaf(known.stand_in):
+                return self._name(known.stand_in)
+        return next((self._name(self._met[key]) for key in self._histories if key not in self._made), None)
+
     # --- gradients ----------------------------------------------------------------------------------------------
     def _grad_slot(self, t: Tensor) -> _Slot:
         t = self._meant(t)
@@ -326,7 +338,7 @@ class Trace:
         if slot.now is _UNREAD:
             slot.now = None
             t = slot.target
-            known, source = self._arguments.get(id(t)), self._whose(t)
+            known, source = self._arguments.get(id(t)), self.whose(t)
             before = known.given._grad if known is not None else t._grad
             if before is not None and source is not None:
                 slot.read = self._given(Type(before.shape, before.dtype), "grad", source, "")
@@ -339,7 +351,7 @@ class Trace:
     def write_grad(self, t: Tensor, value: Tensor | None) -> None:
         self._grad_slot(t).now = value
 
-    def _whose(self, t: Tensor) -> Any:
+    def whose(self, t: Tensor) -> Any:
         """Whose gradient slot outside this is: an argument's position or a tensor; None if it ends with the trace."""
         known = self._arguments.get(id(t))
         if id(t) in self._made or (known is None and isinstance(t._storage.array, Abstract)):
@@ -389,7 +401,7 @@ class Trace:
         return self._graph(outs, binding), binding
 
     def _finish_grad(self, slot: _Slot, outs: list[tuple[Node, str, Any, str]], binding: Binding) -> None:
-        target, label = self._whose(slot.target), f"grad of {self._name(slot.target)}"
+        target, label = self.whose(slot.target), f"grad of {self._name(slot.target)}"
         if slot.read is not None:
             self._labels[slot.read] = label
         if target is None or slot.now is _UNREAD:
@@ -488,6 +500,20 @@ def steering(read: Callable[[], float], name: str) -> Tensor:
     if trace is not None:
         return trace.number(read, name)
     return Tensor._of(np.array(read(), float64))
+
+
+_COMPILERS: list[Callable[[Callable[[], Any]], Any]] = []
+
+
+def offer_native(compiler: F) -> F:
+    """Tell the layers that do not know the compiler how a function becomes machine code (None: not here)."""
+    _COMPILERS.append(compiler)
+    return compiler
+
+
+def natively(function: Callable[[], Any]) -> Any:
+    """``function`` compiled, if it would run as machine code; else None."""
+    return _COMPILERS[-1](function) if _COMPILERS else None
 
 
 @contextmanager

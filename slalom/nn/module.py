@@ -108,6 +108,8 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
+    _compiled_call: Callable[..., Any] | None = None
+    """What runs a call instead, once ``slalom.compile`` was given this module; copies do not have it."""
 
     def __init__(self) -> None:
         fresh: dict[str, Any] = {name: {} for name in _TABLES}
@@ -124,6 +126,8 @@ class Module:
         if trace is not None:
             self._note(trace)
         try:
+            if trace is None and self._compiled_call is not None:
+                return self._compiled_call(*args, **kwargs)
             if self._forward_hooks or self._forward_pre_hooks:
                 return self._call_with_hooks(args, kwargs)
             return self.forward(*args, **kwargs)
@@ -176,6 +180,9 @@ class Module:
     def _label(self) -> str:
         """The module in a word or two, for messages."""
         return type(self).__name__
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled_call"}
 
     # --- attributes -----------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:

@@ -17,15 +17,21 @@ import numpy as np
 from slalom.core.autodiff import enable_grad, no_grad
 from slalom.core.dtype import DType, float64
 from slalom.core.ops.structural import CAST
+from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, apply
-from slalom.core.trace import current, steering, unstaged
-from slalom.errors import ConfigError, ModelFileError
+from slalom.core.trace import current, natively, steering, unstaged
+from slalom.errors import ConfigError, ModelFileError, StagingError
 
 Group = dict[str, Any]
 Hyper = Mapping[str, Any]
 Slots = Mapping[str, Tensor]
 Constraints = Mapping[str, tuple[str, Callable[[Any], bool]]]
 ParamsT = Iterable[Tensor] | Iterable[Group] | Iterable[tuple[str, Tensor]]
+
+_EAGER_STEPS: Final = 2
+"""So many steps are made operation by operation, so that short scripts do not wait for a compiler."""
+_RECORDS: Final = 8
+"""After so many records, whatever changes all the time is not worth another."""
 
 
 class Optimizer:
@@ -43,6 +49,8 @@ class Optimizer:
 
     Note: a parameter whose ``grad`` is None is left alone, and its count stands still. Parameters with equal counts
     share one tensor ``step``, so that what follows from it (bias corrections) is computed once.
+    Note: from its third step on in an ordinary loop, ``step()`` runs as machine code where that is possible. ``update``
+    and ``scalars`` are then called while they are recorded only.
     Note: a subclass in PyTorch's style, with a ``step()`` of its own in place of ``update``, works too; inside
     ``slalom.compile`` it must keep its numbers in tensors.
 
@@ -59,6 +67,10 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset({"weight_decay"})
     constraints: ClassVar[Constraints] = {}
+    _steps: int = 0
+    """How many steps were made in ordinary loops."""
+    _compiled: Any = None
+    """What makes them as machine code; None: not tried yet, False: not possible."""
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         self.defaults: Group = defaults
@@ -69,6 +81,9 @@ class Optimizer:
             raise ConfigError(f"{type(self).__name__}: params", got="none", needed="at least one parameter")
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
 
     # --- the rule -------------------------------------------------------------------------------------------------
     @staticmethod
@@ -100,9 +115,29 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            for group in self.param_groups:
-                self._step_group(group)
+            if current() is not None or not self._step_natively():
+                self._step_groups()
         return loss
+
+    def _step_groups(self) -> None:
+        for group in self.param_groups:
+            self._step_group(group)
+
+    def _step_natively(self) -> bool:
+        """Make the step as machine code; False if it is left to be made operation by operation."""
+        self._steps += 1
+        if self._steps <= _EAGER_STEPS or self._compiled is False:
+            return False
+        if self._compiled is None:
+            self._compiled = natively(self._step_groups) or False
+        if self._compiled and self._compiled.traces < _RECORDS:
+            try:
+                self._compiled()
+            except StagingError:
+                self._compiled = False
+            else:
+                return True
+        return False
 
     def _step_group(self, group: Group) -> None:
         grads = [(p, p.grad) for p in group["params"]]
@@ -175,6 +210,8 @@ class Optimizer:
             slots.append((p, held, [(name, held[name]) for name in ("step", *names)]))
             for name in ("step", *names):
                 trace.named(held[name], name if name == "step" else f"{name} of {label[id(p)]}")
+        for rule in (self.update, self.scalars):
+            guard_reads(trace, rule)
         trace.guard(("slots", id(group)), f"the state of {what}", lambda: self._holds_slots(slots))
 
     def _holds_slots(self, slots: Any) -> bool:
@@ -281,6 +318,8 @@ class Optimizer:
             self._check(options)
             group.update(options)
         self.state = state
+        # A run that goes on makes its next step in the same way as one that was never interrupted.
+        self._steps = max((int(held["step"].item()) for held in state.values() if "step" in held), default=0)
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

@@ -269,15 +269,6 @@ class Fit:
                 self.make_step(batch)
                 yield
 
-    def made(self, steps: int, sums: Array, latest: Array) -> None:
-        """Note steps that were made natively: the sums over the epoch so far, and those of the last one."""
-        self.sums, self._latest = sums, latest
-        self.trainer.step += steps
-        self.batch += steps
-        self._save_if(self.checkpoint is not None and self.checkpoint.due_at_step(self))
-        if time.perf_counter() >= self._next_report:
-            self._report()
-
     def make_step(self, batch: Batch) -> None:
         """One step. Raises: DivergenceError, and nothing of it was written."""
         trainer = self.trainer
@@ -288,10 +279,13 @@ class Fit:
             default_generator.set(self.options.seed, STEP_STREAM, trainer.step << 20)
             raise diagnose(self, batch)
         trainer.program.update()
-        self.sums = sums.copy() if self.sums is None else np.add(self.sums, sums, out=self.sums)
-        self._latest = sums
-        trainer.step += 1
-        self.batch += 1
+        self.made(1, sums.copy() if self.sums is None else self.sums + sums, sums)
+
+    def made(self, steps: int, sums: Array, latest: Array) -> None:
+        """Note steps that were made: the sums over the epoch so far, and those of the last step."""
+        self.sums, self._latest = sums, latest
+        self.trainer.step += steps
+        self.batch += steps
         for callback in self.step_hooks:
             callback.on_step_end(self)
         self._save_if(self.checkpoint is not None and self.checkpoint.due_at_step(self))

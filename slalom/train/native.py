@@ -1,98 +1,128 @@
-"""Tier A of the loop: gather, step, sums and counters all native, back to Python some twenty times a second."""
+"""Native steps: gather, step, sums and counters in one run, from which the loop comes back some twenty times a second
+(tier A), or a native step for each batch that is made in Python (B). Where a hook looks at every step (C), gradients
+and update are native calls of their own, so that it sees both.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from slalom.compiler.loop import Draw, Loop, Pace, Reason, row_order
-from slalom.compiler.native import native
+from slalom.compiler.loop import Draw, Loop, Reason, row_order
+from slalom.compiler.native import native, obstacle
 from slalom.core.primitive import Array
 from slalom.core.random import default_generator
 from slalom.core.tensor import Tensor
 from slalom.data.loader import batch_slices
-from slalom.train.feed import Order
+from slalom.train.feed import Batch, Order
 
 if TYPE_CHECKING:
     from slalom.train.loop import Fit
 
-__all__ = ["STEP_STREAM", "NativeSteps"]
+__all__ = ["STEP_STREAM", "NativeSteps", "explained"]
 
 STEP_STREAM: Final = 1
 """The stream of the default generator during training steps: dropout is a pure function of (seed, step)."""
 
 
 class NativeSteps:
-    """Makes the steps of a fit natively.
+    """Makes the steps of a fit natively: all of them inside (tier A), or one for each batch that Python makes (B).
 
     What stops a step (an index out of range, a loss that is not finite) stops it before it has written anything; the
     step is then made once more in Python, which raises the error that names the cause.
     """
 
-    def __init__(self, fit: Fit, arrays: list[Array], weight: Array | None) -> None:
-        self.fit, self.arrays, self.weight = fit, arrays, weight
-        self._loops: dict[int, Loop] = {}  # by rows of a batch
-        self._paces: dict[int, Pace] = {}
+    def __init__(self, fit: Fit, data: tuple[list[Array], Array | None] | None) -> None:
+        self.fit = fit
+        self.whole = data is not None
+        """Whether batches are gathered natively."""
+        self.arrays, self.weight = ([], None) if data is None else data
+        self._cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
+        self._loops: dict[Any, Loop] = {}  # by the rows or the types of a batch
+        self.threads: set[int] = set()
+        """How many threads took part in runs."""
 
     @classmethod
     def of(cls, fit: Fit) -> NativeSteps | None:
-        """For a fit whose loop needs no Python inside; None for others, and where there is no native code."""
+        """For a fit; None where there is no native code, or the step cannot be recorded whole."""
         program = fit.trainer.program
         if not native() or fit.step_hooks or "training" in program.eager or program.objective.outside:
             return None
-        data = fit.source.whole()
-        if data is None:
-            return None
-        made = cls(fit, *data)
-        try:
-            sizes = {cut.stop - cut.start for cut in made._cuts()}
-            return made if all(made._loop(rows) is not None for rows in sizes) else None
-        except LookupError:
-            return None
+        made = cls(fit, fit.source.whole())
+        sizes = {cut.stop - cut.start for cut in made._cuts}
+        return made if all(made._loop_for(rows) is not None for rows in sizes) else None
 
-    def _cuts(self) -> list[slice]:
-        return batch_slices(len(self.arrays[0]), self.fit.options.batch_size, merge_last=True)
-
-    def _loop(self, rows: int) -> Loop | None:
-        """The loop for batches of so many rows, made or made anew if what it was recorded from has changed."""
+    def _loop_for(self, rows: int) -> Loop | None:
+        """The loop for gathered batches of so many rows."""
         held = self._loops.get(rows)
         if held is not None and held.holds():
             return held
-        given = [np.empty((rows, *array.shape[1:]), array.dtype) for array in self.arrays]
-        for batch, array in zip(given, self.arrays, strict=True):
-            batch[:] = array[:1]  # values that a recording may look at
-        items = tuple(map(Tensor._of, given))
+        items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
         weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
+        return self._made(rows, items, weight, self.arrays if self.weight is None else [*self.arrays, self.weight])
+
+    def _loop_like(self, batch: Batch) -> Loop | None:
+        """The loop for batches like this one, which it now holds."""
+        given = [*batch.items, *([] if batch.weight is None else [batch.weight])]
+        if not all(isinstance(t, Tensor) for t in given):
+            return None
+        key = tuple((t.shape, t.dtype) for t in given)
+        loop = self._loops.get(key)
+        if loop is None or not loop.holds():
+            weight = None if batch.weight is None else Tensor(batch.weight)
+            return self._made(key, tuple(map(Tensor, batch.items)), weight, None)
+        for own, t in zip(loop.batch, given, strict=True):
+            np.copyto(own, t.detach().numpy())
+        return loop
+
+    def _made(self, key: Any, items: Any, weight: Tensor | None, arrays: list[Array] | None) -> Loop | None:
+        """A loop whose memory for a batch these tensors are; None if not all of a step can be recorded."""
         recording = self.fit.trainer.program.recorded_step(items, weight)
         if recording is None:
             return None
-        arrays = self.arrays if self.weight is None else [*self.arrays, self.weight]
-        loop = self._loops[rows] = Loop(recording, arrays, default_generator.state._storage)
-        self._paces[rows] = Pace(loop.shared)
-        return loop
+        try:
+            self._loops[key] = Loop(recording, arrays, default_generator.state._storage)
+        except LookupError:
+            return None
+        return self._loops[key]
+
+    def __str__(self) -> str:
+        counts = sorted({len(loop.program.calls) for loop in self._loops.values()})
+        calls, threads = (" or ".join(map(str, found)) or "no" for found in (counts, sorted(self.threads)))
+        return f"{calls} kernels a step, on {threads} threads"
 
     def steps(self, order: Order) -> Iterator[None]:
-        """The rest of an epoch, a run of steps at a time."""
-        fit = self.fit
-        cuts = self._cuts()
+        """The rest of an epoch."""
+        return self._inside(order) if self.whole else self._fed(order)
+
+    def _inside(self, order: Order) -> Iterator[None]:
+        """A run of many steps at a time."""
+        fit, cuts = self.fit, self._cuts
         index = row_order(order.seed, order.epoch, len(self.arrays[0]))
         while fit.batch < len(cuts):
             rows = cuts[fit.batch].stop - cuts[fit.batch].start
-            loop = self._loop(rows)
-            last = len(cuts) - 1
-            alike = 1 if cuts[last].stop - cuts[last].start == rows else 0
-            left = max(1, last - fit.batch + alike)
-            if loop is None or not self._run(loop, self._paces[rows], index[cuts[fit.batch].start :], left):
+            left = sum(cut.stop - cut.start == rows for cut in cuts[fit.batch :])  # only the last may differ
+            loop = self._loop_for(rows)
+            if loop is None or not self._run(loop, index[cuts[fit.batch].start :], left):
                 fit.make_step(next(iter(fit.source.batches(fit.options.batch_size, order, fit.batch))))
             yield
 
-    def _run(self, loop: Loop, pace: Pace, index: Array, left: int) -> bool:
+    def _fed(self, order: Order) -> Iterator[None]:
+        """A step for each batch that the source gives."""
+        fit = self.fit
+        for batch in fit.source.batches(fit.options.batch_size, order, fit.batch):
+            loop = self._loop_like(batch)
+            if loop is None or not self._run(loop, None, 1):
+                fit.make_step(batch)
+            yield
+
+    def _run(self, loop: Loop, index: Array | None, left: int) -> bool:
         """Make at most ``left`` steps; whether it went well."""
         fit, trainer = self.fit, self.fit.trainer
-        threads, steps = pace.next()
+        threads, steps = loop.pace.next()
         steps = min(steps, left)
         if fit.checkpoint is not None:
             steps = min(steps, fit.checkpoint.steps_until_due(fit))
@@ -103,7 +133,8 @@ class NativeSteps:
         started = time.perf_counter()
         outcome = loop.run(index, steps, threads, rates=rates, draw=Draw(first << 20, 1 << 20))
         if outcome.steps:
-            pace.note(threads, outcome.steps, time.perf_counter() - started)
+            self.threads.add(outcome.threads)
+            loop.pace.note(threads, outcome.steps, time.perf_counter() - started)
             fit.made(outcome.steps, loop.total.copy(), loop.latest.copy())
         loop.table.status = 0
         return outcome.reason in (Reason.FINISHED, Reason.STOPPED)
@@ -120,3 +151,23 @@ class NativeSteps:
             rows.append(loop.numbers())
         trainer.step = now
         return np.array(rows)
+
+
+def explained(fit: Fit) -> str:
+    """The tier in which a fit ran, and what forced it.
+
+    A: all of the loop is native · B: native steps on batches made in Python · C: Python after every step.
+    """
+    program, off = fit.trainer.program, obstacle()
+    if "training" in program.eager:
+        return f"loop: eager ({program.eager['training']})"
+    if off is not None:
+        return f"loop: in Python, run by the NumPy executor ({off})"
+    if fit.native is not None and fit.native.whole:
+        return f"loop: tier A (arrays, and nothing that needs Python at each step); {fit.native}"
+    after = [f"on_step_end of {type(callback).__name__}" for callback in fit.step_hooks]
+    after += [f"metric {name!r}: {reason}" for name, reason in program.objective.outside.items()]
+    before = [] if fit.source.origin is None else [f"batches come from {type(fit.source.origin).__name__}"]
+    reasons = [*after, *before] or ["the step reads or writes more than its batch and its state"]
+    ran = f"; {fit.native}" if fit.native is not None else ""
+    return f"loop: tier {'B' if before and not after else 'C'} ({'; '.join(reasons)}){ran}"

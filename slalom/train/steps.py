@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from slalom.compiler.compile import compile
 from slalom.compiler.loop import Recording
-from slalom.compiler.stage import compile
+from slalom.compiler.native import obstacle
 from slalom.core import tree
 from slalom.core.autodiff import no_grad
 from slalom.core.dtype import float64
@@ -250,14 +251,18 @@ class Program:
 
     def explain(self) -> list[str]:
         """For each purpose, what runs: recorded graphs, or eager operations and why."""
+        off = obstacle()
+        how = "run as machine code" if off is None else f"run by the NumPy executor ({off})"
         lines = []
         for what in ("training", "evaluation", "prediction"):
-            records = [record for record in self._records.values() if record.what == what and record.compiled.traces]
+            used = [(name, r) for (name, _), r in self._records.items() if r.what == what and r.compiled.traces]
+            whole = bool(used) and used[-1][0] == "_step"  # else gradients and update are records of their own
+            latest = {name: record for name, record in used if (name == "_step") == whole}
             if what in self.eager:
                 lines.append(f"{what}: eager, operation by operation ({self.eager[what]})")
-            elif records:
-                sizes = sum(len(record.compiled.graph.equations) for record in records[-2:])
-                lines.append(f"{what}: recorded, {sizes} equations, run by the NumPy executor")
+            elif latest:
+                sizes = sum(len(record.compiled.graph.equations) for record in latest.values())
+                lines.append(f"{what}: recorded, {sizes} equations, {how}")
             else:
                 lines.append(f"{what}: not run yet")
         return lines

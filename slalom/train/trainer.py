@@ -14,7 +14,6 @@ from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DataError
 from slalom.nn import BCELoss, Module
 from slalom.optim import Adam, Optimizer
-from slalom.optim.schedules import Schedule
 from slalom.train import model_file
 from slalom.train.callbacks import Callback
 from slalom.train.checkpoint import Checkpoint
@@ -22,6 +21,7 @@ from slalom.train.feed import Source, source_of
 from slalom.train.history import History
 from slalom.train.loop import EVALUATION_BATCH, Began, Fit, Options, evaluating, summed
 from slalom.train.metrics import resolve
+from slalom.train.native import explained
 from slalom.train.progress import Progress
 from slalom.train.steps import Objective, Program
 
@@ -100,7 +100,7 @@ class Trainer:
         self.step = 0
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self._unfinished: tuple[str, Began] | None = None
-        self._tier: list[str] = []
+        self._loop = "loop: no fit yet"
 
     def _check_optimizer(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
@@ -171,7 +171,7 @@ class Trainer:
             return fit.run(resume)
         finally:
             self._unfinished = (str(keeper.path), began) if keeper is not None and fit.interrupted else None
-            self._tier = _tier(fit)
+            self._loop = explained(fit)
             if shown is not None:
                 shown.close()
 
@@ -278,8 +278,12 @@ class Trainer:
 
     # --- what runs ------------------------------------------------------------------------------------------------
     def explain(self) -> str:
-        """What runs as one recorded graph and what does not, and why."""
-        return "\n".join([*(self._tier or ["loop: no fit yet"]), *self.program.explain()])
+        """What ran natively, what as one recorded graph and what in Python, and why: of the latest fit.
+
+        The tiers of the loop: A, all of it native · B, native steps on batches made in Python (a Dataset or loader) ·
+        C, native steps with Python after each (a callback's ``on_step_end``, a metric that cannot be recorded).
+        """
+        return "\n".join([self._loop, *self.program.explain()])
 
 
 def _joined(outputs: list[Any]) -> Any:
@@ -290,24 +294,3 @@ def _joined(outputs: list[Any]) -> Any:
     ]
     parts = iter(joined)
     return tree.map(lambda t: next(parts), outputs[0])
-
-
-def _tier(fit: Fit) -> list[str]:
-    """The loop's tier and what forced it: A all inside, B batches made in Python, C Python after every step."""
-    trainer = fit.trainer
-    c = [f"on_step_end of {type(callback).__name__}" for callback in fit.step_hooks]
-    c += [f"metric {name!r}: {reason}" for name, reason in trainer.objective.outside.items()]
-    if (
-        trainer.schedule is not None
-        and not hasattr(trainer.schedule, "step")
-        and not isinstance(trainer.schedule, Schedule)
-    ):
-        c.append("a schedule that is a function of your own")
-    b = [] if fit.source.in_memory else [f"batches come from {type(fit.source.origin).__name__}"]
-    eager = trainer.program.eager.get("training")
-    if eager is not None:
-        return [f"loop: eager ({eager})"]
-    tier, reasons = (
-        ("C", c + b) if c else ("B", b) if b else ("A", ["arrays, and nothing that needs Python at each step"])
-    )
-    return [f"loop: tier {tier} ({'; '.join(reasons)})"]

@@ -1,0 +1,195 @@
+"""Nodes, kernels and schedules: what scheduling makes of a graph, and code generation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from slalom.compiler.index import ZERO, Axis, Condition, Element, Expr, Index, axes_of, ravel, unravel
+from slalom.core.graph import Equation, Graph
+from slalom.core.shape import Shape, size
+
+
+# --- what a kernel computes for one element -----------------------------------------------------------------------
+class Read(NamedTuple):
+    """An element of a value in memory."""
+
+    value: int
+    at: Index
+
+
+class Local(NamedTuple):
+    """A value of this kernel at the element where it is defined."""
+
+    value: int
+
+
+class Position(NamedTuple):
+    """An index expression as a number: an element of arange."""
+
+    expr: Expr
+
+
+class Apply(NamedTuple):
+    """An elementwise operation, that which makes ``value``, of these operands."""
+
+    value: int
+    name: str
+    args: tuple[Node, ...]
+
+
+class Choose(NamedTuple):
+    """The first case whose conditions hold; None stands for 0."""
+
+    cases: tuple[tuple[tuple[Condition, ...], Node | None], ...]
+    value: int
+
+
+Node = Read | Local | Position | Apply | Choose
+
+
+def parts_of(node: Node) -> tuple[Node, ...]:
+    """The nodes that a node is made of."""
+    if isinstance(node, Apply):
+        return node.args
+    if isinstance(node, Choose):
+        return tuple([case for _, case in node.cases if case is not None])
+    return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """A node and all that it is made of."""
+    yield node
+    for part in parts_of(node):
+        yield from walk(part)
+
+
+def reads(node: Node) -> Iterator[Read]:
+    """All elements in memory that a node reads, those of indices apart."""
+    return (part for part in walk(node) if isinstance(part, Read))
+
+
+def locals_of(node: Node) -> Iterator[int]:
+    """The members that a node is made of."""
+    return (part.value for part in walk(node) if isinstance(part, Local))
+
+
+def elements_of(index: Index) -> Iterator[Element]:
+    """The integers from data that an index is made of."""
+    for expr in index:
+        for atom, _ in expr.terms:
+            if isinstance(atom, Element):
+                yield atom
+                yield from elements_of(atom.index)
+            elif not isinstance(atom, Axis):
+                yield from elements_of((atom.of,))
+
+
+@dataclass(eq=False)
+class Kernel:
+    """One loop nest, or one template.
+
+    space: the extents of its loops · reduced: those of its axes that are summed over · eq: the matmul of a product, or
+    the operation of an index kernel · operands: for these, what they read: (value, index of an element over the axes;
+    None for all of it) · members: the values computed in it, in order, and the index at which each is defined ·
+    bodies: what each member is computed from (for reductions: what is reduced) · sums: the members that are
+    reductions · elements: the integers that other indices are made of · stores: the members that go to memory ·
+    before: a bit set of the kernels that must have run · near: the values that its members read.
+    """
+
+    number: int
+    kind: str
+    space: Shape
+    reduced: frozenset[int] = frozenset()
+    eq: Equation | None = None
+    operands: tuple[tuple[int, Index | None], ...] = ()
+    members: dict[int, Index] = field(default_factory=dict)
+    bodies: dict[int, Node] = field(default_factory=dict)
+    elements: dict[Element, Node] = field(default_factory=dict)
+    stores: list[int] = field(default_factory=list)
+    before: int = 0
+    near: set[int] = field(default_factory=set)
+    sums: frozenset[int] = frozenset()
+
+    def place(self, shape: Shape) -> Index | None:
+        """Where a value of this shape would be computed here; None if it has another number of elements."""
+        axes = axes_of(self.space)
+        if shape == self.space:
+            return axes
+        if self.reduced:
+            kept = tuple(n for i, n in enumerate(self.space) if i not in self.reduced)
+            index = tuple(a for i, a in enumerate(axes) if i not in self.reduced)
+            if shape == kept:
+                return index
+            if shape == tuple(1 if i in self.reduced else n for i, n in enumerate(self.space)):
+                return tuple(ZERO if i in self.reduced else a for i, a in enumerate(axes))
+            if size(shape) == size(kept) != size(self.space):
+                return unravel(ravel(index, kept), shape)
+        return unravel(ravel(axes, self.space), shape) if size(shape) == size(self.space) else None
+
+    def __str__(self) -> str:
+        over = f" over axes {sorted(self.reduced)}" if self.reduced else ""
+        lines = [f"kernel {self.number}: {self.kind} {list(self.space)}{over}"]
+        if self.eq is not None:
+            operands = ", ".join(f"%{v}" if e is None else _shown(Read(v, e)) for v, e in self.operands)
+            lines.append(f"  %{self.eq.out} = {self.eq.prim.name}({operands})")
+        for value, body in self.bodies.items():
+            store = "  → memory" if value in self.stores else ""
+            lines.append(f"  %{value} = {_shown(body)}{store}")
+        return "\n".join(lines)
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Read):
+        return f"%{node.value}[{', '.join(map(str, node.at))}]"
+    if isinstance(node, Local):
+        return f"%{node.value}"
+    if isinstance(node, Position):
+        return f"({node.expr})"
+    if isinstance(node, Choose):
+        return " else ".join("0" if case is None else _shown(case) for _, case in node.cases)
+    return f"{node.name}({', '.join(map(_shown, node.args))})"
+
+
+def levels_of(kernel: Kernel) -> dict[int, int]:
+    """In which pass over the reduced axes each member is known; what is made of a sum comes in the pass after it."""
+    levels: dict[int, int] = {}
+    for value, body in kernel.bodies.items():
+        levels[value] = _level(body, kernel, levels)
+    return levels
+
+
+def _level(node: Node, kernel: Kernel, levels: dict[int, int]) -> int:
+    """The first pass in which a node may be computed."""
+    if isinstance(node, Local):
+        return levels[node.value] + (node.value in kernel.sums)
+    parts = parts_of(node)
+    if isinstance(node, Read):
+        read = {atom for expr in node.at for atom, _ in expr.terms}
+        parts = tuple([made for element, made in kernel.elements.items() if element in read])
+    return max([_level(part, kernel, levels) for part in parts], default=0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The kernels of a graph in the order in which they run."""
+
+    graph: Graph
+    kernels: tuple[Kernel, ...]
+    roots: dict[int, int]
+    """For outputs that are another value under a new shape: that value."""
+    strides: dict[int, Shape]
+    """Of the values whose rows are kept further apart than they are long."""
+
+    def place(self, value: int, index: Index) -> Expr:
+        """Where in its memory an element of a value is."""
+        return ravel(index, self.graph.types[value].shape, self.strides.get(value))
+
+    def elements(self, value: int) -> int:
+        """How many elements its memory has room for."""
+        shape, strides = self.graph.types[value].shape, self.strides.get(value)
+        return size(shape) if strides is None else shape[0] * strides[0]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.kernels))
