@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +22,13 @@ hypothesis.settings.register_profile("slalom", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("slalom")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled code in a folder of this session: empty at first, and shared by its worker processes."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = os.environ["SLALOM_CACHE_DIR"] = tempfile.mkdtemp(prefix="slalom-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
 @pytest.fixture(autouse=True)
 def _fresh_state() -> Iterator[None]:
     """No test sees what another one set."""
@@ -28,9 +38,13 @@ def _fresh_state() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled in any test is compared with the NumPy executor at each call."""
-    monkeypatch.setattr(stage, "NativeExecutor", Checked)
+def _checked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled in any test is compared with the NumPy executor at each call, and replaced with its result.
+
+    Not in modules that say ``NATIVE_BITS = True``: they compare runs of native code with one another.
+    """
+    if not getattr(request.module, "NATIVE_BITS", False):
+        monkeypatch.setattr(stage, "NativeExecutor", Checked)
 
 
 @pytest.fixture(scope="session")

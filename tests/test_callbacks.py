@@ -17,6 +17,7 @@ from slalom.train import Callback, EarlyStopping, History
 from slalom.train.callbacks import Best
 from slalom.train.progress import Progress
 
+NATIVE_BITS = True
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
 Y = (X @ np.array([1.0, -2.0, 0.5], np.float32) + 0.1 * RNG.normal(size=40)).astype(np.float32)

@@ -26,6 +26,8 @@ from slalom.train.files import load_file, save_file
 from slalom.train.model_file import weights_sha256
 from slalom.utils.data import DataLoader, Dataset, TensorDataset
 
+NATIVE_BITS = True
+
 RNG = np.random.default_rng(2)
 N = 41
 X = RNG.normal(size=(N, 4)).astype(np.float32)

@@ -14,6 +14,8 @@ import pytest
 
 from slalom.train.files import load_newest
 
+NATIVE_BITS = True
+
 DRIVER = """
 import sys, time
 from pathlib import Path

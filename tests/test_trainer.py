@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fits import CLASSES, VALUES, N, RowByRow, X, assert_same, classifier, network, state
+from fits import CLASSES, VALUES, N, RowByRow, X, assert_close, assert_same, classifier, network, state
 
 import slalom
 from slalom import Tensor, nn, optim
+from slalom.compiler.native import native
 from slalom.core import kernels
 from slalom.errors import ConfigError, DataError, DTypeError, ShapeError
 from slalom.optim import schedules
@@ -16,6 +17,9 @@ from slalom.train.feed import Order, source_of
 from slalom.train.loop import STEP_STREAM
 from slalom.train.model_file import weights_sha256
 from slalom.utils.data import DataLoader, TensorDataset
+
+
+NATIVE_BITS = True
 
 
 # --- the loop is the loop that everybody writes by hand -----------------------------------------------------------
@@ -34,14 +38,19 @@ def by_hand(model, optimizer, loss, epochs, batch_size, seed):
     generator.set_state(before)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("how", ["eager", "numpy", "native"])
 @pytest.mark.parametrize(("dropout", "norm"), [(0.0, False), (0.3, True)])
-def test_same_bits_as_the_loop_by_hand(compiled, dropout, norm):
+def test_same_as_the_loop_by_hand(how, dropout, norm, monkeypatch):
+    """To the bit where NumPy computes; native code sums in another order."""
+    monkeypatch.setenv("SLALOM_EXECUTOR", how)
     own = network(dropout=dropout, norm=norm)
     by_hand(own, optim.Adam(own.parameters(), lr=0.01), nn.CrossEntropyLoss(), 3, 16, seed=7)
     model = network(dropout=dropout, norm=norm)
-    classifier(model, compile=compiled).fit((X, CLASSES), batch_size=16, epochs=3, seed=7, progress=False)
-    assert_same(state(own), state(model))
+    classifier(model, compile=how != "eager").fit((X, CLASSES), batch_size=16, epochs=3, seed=7, progress=False)
+    if how == "native":  # what a bias in front of a norm is makes no difference: it follows the rounding of zeros
+        np.testing.assert_allclose(own.eval()(Tensor(X)).numpy(), model.eval()(Tensor(X)).numpy(), rtol=1e-3, atol=1e-4)
+    else:
+        assert_same(state(own), state(model))
 
 
 def test_fitting_again_continues():
@@ -78,7 +87,8 @@ def test_a_step_is_recorded_once_for_each_batch_shape():
     t = classifier(schedule=schedules.linear(steps=100))
     t.fit((X, CLASSES), batch_size=16, epochs=4, validation=(X, CLASSES), progress=False)
     traces = {key: record.compiled.traces for key, record in t.program._records.items()}
-    assert traces == {("_gradients", 16): 1, ("_gradients", 2): 1, ("_update", 0): 1, ("_measure", N): 1}
+    parts = {("_step", 16): 1, ("_step", 2): 1} if native() else {("_gradients", 16): 1, ("_gradients", 2): 1}
+    assert traces == parts | {("_measure", N): 1} | ({} if native() else {("_update", 0): 1})
 
 
 def test_no_gradients_and_modes_are_left_behind():
@@ -141,7 +151,7 @@ def test_a_loader_brings_its_own_batches_and_order():
             optimizer.step()
     t = classifier()
     t.fit(DataLoader(data, batch_size=20), epochs=2, validation=DataLoader(data, batch_size=7), progress=False)
-    assert_same(state(model), state(t.model))
+    assert_close(state(model), state(t.model))
     assert t.history[-1]["val_loss"] == pytest.approx(t.evaluate((X, CLASSES))["loss"], rel=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,11 +11,16 @@ from fits import CLASSES, RNG, VALUES, N, RowByRow, X, assert_close, assert_same
 
 import slalom
 from slalom import Tensor, nn, no_grad, optim
+from slalom.compiler import runtime
+from slalom.compiler.native import native
 from slalom.errors import ConfigError, DataError, ShapeError
 from slalom.optim import schedules
 from slalom.optim.lr_scheduler import ExponentialLR
 from slalom.train import Callback
 from slalom.utils.data import DataLoader, TensorDataset
+
+NATIVE_BITS = True
+
 
 # --- evaluation ---------------------------------------------------------------------------------------------------
 LOSSES = [
@@ -336,13 +342,13 @@ def test_what_cannot_be_recorded_runs_eagerly_and_says_so_once():
 
 
 @pytest.mark.skipif(not native(), reason="no native code here")
-def test_explain():
+def test_explain(monkeypatch):
     t = classifier(metrics=["accuracy"])
     assert t.explain().splitlines()[:2] == ["loop: no fit yet", "training: not run yet"]
-    set_num_threads(1)
+    monkeypatch.setattr(runtime, "_chosen", [1])
     t.fit((X, CLASSES), epochs=1, progress=False)
     first, training, evaluation, _prediction = t.explain().splitlines()
-    assert re.fullmatch(r"loop: tier A \(arrays, .*\); \d+ kernels a step, on 1 threads", first)
+    assert re.fullmatch(r"loop: tier A \(arrays, .*\); \d+ kernels a step; threads: 1", first)
     assert re.fullmatch(r"training: recorded, \d+ equations, run as machine code", training)
     assert evaluation == "evaluation: not run yet"
     t.evaluate((X, CLASSES))

@@ -320,6 +320,8 @@ class Nest:
     def _emit(self, node: Node) -> Value:
         key: Any = (node, tuple(g.text for g in self._guards)) if self._guards else node
         for scope in self._memo[: self.b.depth + 1]:
+            if node in scope:  # made without conditions, it holds under all of them
+                return scope[node]
             if key in scope:
                 return scope[key]
         depth = self._depth(node)

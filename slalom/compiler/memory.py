@@ -24,6 +24,9 @@ class Place(NamedTuple):
     where: Literal["input", "output", "constant", "arena"]
     number: int
 
+    def __str__(self) -> str:
+        return f"{self.where} {self.number}"
+
 
 class Copy(NamedTuple):
     """At the end of a step: so many bytes of a value become an output."""
@@ -31,6 +34,9 @@ class Copy(NamedTuple):
     source: Place
     target: Place
     bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes of {self.source} to {self.target}"
 
 
 @dataclass(eq=False)
@@ -47,8 +53,9 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"arena of {self.arena} bytes, commit before call {self.commit}"]
-        lines += [f"  %{v}: {place.where} {place.number}" for v, place in sorted(self.places.items())]
-        lines += [f"  at the end: {copy.bytes} bytes of {copy.source} to {copy.target}" for copy in self.copies]
+        lines += [f"  %{v}: {place}" for v, place in sorted(self.places.items())]
+        lines += [f"  output {output}: in place of input {given}" for output, given in self.in_place.items()]
+        lines += [f"  at the end: {copy}" for copy in self.copies]
         return "\n".join(lines)
 
 

@@ -94,7 +94,7 @@ class Kernel:
     the operation of an index kernel · operands: for these, what they read: (value, index of an element over the axes;
     None for all of it) · members: the values computed in it, in order, and the index at which each is defined ·
     bodies: what each member is computed from (for reductions: what is reduced) · sums: the members that are
-    reductions · elements: the integers that other indices are made of · stores: the members that go to memory ·
+    reductions, and which · elements: the integers that other indices are made of · stores: the members that go to memory ·
     before: a bit set of the kernels that must have run · near: the values that its members read.
     """
 
@@ -110,7 +110,7 @@ class Kernel:
     stores: list[int] = field(default_factory=list)
     before: int = 0
     near: set[int] = field(default_factory=set)
-    sums: frozenset[int] = frozenset()
+    sums: dict[int, str] = field(default_factory=dict)
 
     def place(self, shape: Shape) -> Index | None:
         """Where a value of this shape would be computed here; None if it has another number of elements."""
@@ -136,7 +136,8 @@ class Kernel:
             lines.append(f"  %{self.eq.out} = {self.eq.prim.name}({operands})")
         for value, body in self.bodies.items():
             store = "  → memory" if value in self.stores else ""
-            lines.append(f"  %{value} = {_shown(body)}{store}")
+            shown = f"{self.sums[value]}({_shown(body)})" if value in self.sums else _shown(body)
+            lines.append(f"  %{value} = {shown}{store}")
         return "\n".join(lines)
 
 

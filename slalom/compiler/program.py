@@ -32,6 +32,9 @@ class Cost(NamedTuple):
     flops: int
     bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.flops:13,} operations {self.bytes:13,} bytes  {self.call}"
+
 
 class Program:
     """The native form of a graph.

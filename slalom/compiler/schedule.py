@@ -464,7 +464,8 @@ class _Scheduler:
         order = [eq.out for eq in self.equations if eq.out in needed]
         kernel.members = {v: kernel.members[v] for v in order}
         kernel.bodies = {v: bodies[v] for v in order if v in bodies}
-        kernel.sums = frozenset(v for v in kernel.bodies if self.made[v].prim.name in REDUCTIONS)
+        names = {v: self.made[v].prim.name for v in kernel.bodies}
+        kernel.sums = {v: name for v, name in names.items() if name in REDUCTIONS}
         if not kernel.stores:
             return
         if kernel.kind == "sweep" and kernel.sums:

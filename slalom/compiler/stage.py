@@ -23,7 +23,7 @@ from slalom.compiler.native import NativeExecutor, native
 from slalom.compiler.program import Program
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
-from slalom.core.node import MODE, Abstract, Mode, Storage, note_writes
+from slalom.core.node import MODE, Abstract, Mode, Storage, _user_frame, note_writes
 from slalom.core.primitive import Array
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, to_array
@@ -263,12 +263,10 @@ class Compiled:
         self.traces += 1
         if self.traces == RETRACES_BEFORE_WARNING + 1:
             name, what = getattr(self, "__name__", "a function"), changed or _difference(self._traced, signature)
-            warnings.warn(
-                f"{name} was recorded {self.traces} times; the last time because this changed: {what}. "
-                "Pass numbers that change as tensors.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            text = f"{name} was recorded {self.traces} times; the last time because this changed: {what}. "
+            frame = _user_frame()
+            at = frame.f_code.co_filename, frame.f_lineno
+            warnings.warn_explicit(f"{text}Pass numbers that change as tensors.", RuntimeWarning, *at)
         self._traced = signature
         return entry
 

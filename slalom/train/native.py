@@ -92,7 +92,7 @@ class NativeSteps:
     def __str__(self) -> str:
         counts = sorted({len(loop.program.calls) for loop in self._loops.values()})
         calls, threads = (" or ".join(map(str, found)) or "no" for found in (counts, sorted(self.threads)))
-        return f"{calls} kernels a step, on {threads} threads"
+        return f"{calls} kernels a step; threads: {threads}"
 
     def steps(self, order: Order) -> Iterator[None]:
         """The rest of an epoch."""
