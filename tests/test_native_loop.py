@@ -142,6 +142,16 @@ def test_the_same_bits_on_narrower_registers(case: str, monkeypatch: pytest.Monk
         assert steps is not None and found == expected, bits
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_alone_is_predicted_as_in_a_batch(case: str) -> None:
+    make, inputs, *_ = CASES[case]
+    x = np.random.default_rng(1).standard_normal((70, inputs)).astype(np.float32)
+    trainer = Trainer(model := make(), loss=nn.MSELoss(), optimizer=optim.Adam(model.parameters()))
+    together = trainer.predict(x)
+    for rows in (slice(3, 4), slice(69, 70), slice(10, 27), slice(0, 16)):
+        np.testing.assert_array_equal(np.asarray(trainer.predict(x[rows])), np.asarray(together)[rows])
+
+
 def test_fits_leave_no_memory_behind() -> None:
     def resident() -> int:
         with open("/proc/self/statm", encoding="ascii") as file:

@@ -59,7 +59,8 @@ class Loop:
     into ``batch``, and makes one step at a time. counter: a state whose last element is set anew before each step (a
     random generator).
 
-    ``batch``: the memory of the present batch, by argument · ``pace``: how to run it · ``latest``: the sums of the latest step · ``total``: those of all steps, which the caller may set to 0.
+    ``batch``: the memory of the present batch, by argument · ``pace``: how to run it · ``latest``: the sums of the last
+    step · ``total``: those of all steps, which the caller may set to 0.
 
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
@@ -211,26 +212,29 @@ class Pace:
 
     def __init__(self, shared: bool) -> None:
         n = runtime.get_num_threads()
-        self._choices = (n,) if runtime.chosen() or n == 1 else (n, 1) if shared else (1,)
+        powers = [1 << k for k in range(n.bit_length()) if 1 << k < n]
+        self._choices = [n] if runtime.chosen() else [n, *reversed(powers)] if shared else [1]
         self._seconds: dict[int, float] = {}
+        self._tries = dict.fromkeys(self._choices, 0)
         self._runs = 0
 
     def next(self) -> tuple[int, int]:
         """(threads, steps at most) of the next run."""
-        untried = [n for n in self._choices if n not in self._seconds]
-        threads = untried[0] if untried else min(self._choices, key=lambda n: self._seconds[n])
+        trying = [n for n in self._choices if self._tries[n] < 2]
+        threads = trying[0] if trying else min(self._choices, key=lambda n: self._seconds[n])
         known = self._seconds.get(threads) or min(self._seconds.values(), default=0.0)
         if not known:
             return threads, 1
-        # A first try is short: it may be the slower of the two by far.
-        return threads, max(1, int((0.1 if untried else 1.0) * self.SECONDS / known))
+        # A try is short: it may be slower by far.
+        return threads, max(1, int((0.1 if trying else 1.0) * self.SECONDS / known))
 
     def note(self, threads: int, steps: int, seconds: float) -> None:
-        """How long a run took."""
+        """How long a run took. The first one of its kind counts for little: threads start, caches are cold."""
+        self._seconds[threads] = seconds / steps
+        self._tries[threads] += 1
         self._runs += 1
         if self._runs % self.AGAIN == 0:
-            self._seconds.clear()
-        self._seconds[threads] = seconds / steps
+            self._tries = {n: self._tries[n] if n == threads else 0 for n in self._choices}
 
 
 def row_order(seed: int, epoch: int, n: int) -> Array:
