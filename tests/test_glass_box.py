@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from slalom.compiler.native import native
 from slalom.compiler.program import STAGES, Program, address
 from slalom.compiler.simplify import simplify
 from slalom.compiler.stage import Compiled
+from slalom.core.ops import TABLE
+from slalom.core.primitive import Constant
+from slalom.core.tensor import apply
 
 pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
 
 BATCH, WIDTHS = 64, (20, 32, 3)
-LAYERS = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+LAYERS = list(pairwise(WIDTHS))
 
 
 def trained(calls: int = 1) -> Compiled:
@@ -121,6 +125,17 @@ def test_llvm_is_what_code_generation_meets(program):
     assert len(re.findall(r"^define void @k", text, re.MULTILINE)) == len(program._distinct())
 
 
+def test_a_new_operation_needs_no_more_than_its_record():
+    def impl(x: Any) -> Any:
+        return np.maximum(x, 1) * x - 0.5
+
+    prim = replace(TABLE["neg"], name="bent", impl=impl, expr="maximum(x, 1) * x - 0.5", kind=Constant())
+    bent = slalom.compile(lambda x: apply(prim, x) + 1)
+    x = np.linspace(-3, 3, 37, dtype=np.float32)
+    np.testing.assert_array_equal(bent(x).numpy(), impl(x) + np.float32(1))
+    assert "bent(%0[i0])" in str(bent.kernels)
+
+
 # --- the cost -----------------------------------------------------------------------------------------------------
 def test_cost_counts_the_products_of_the_step(program):
     weights = sum(a * b for a, b in LAYERS)
@@ -195,7 +210,8 @@ def test_debug_takes_several_and_is_silent_without(program, monkeypatch, capsys)
     assert capsys.readouterr() == ("", "")
 
 
-def test_stages_are_attributes_of_a_compiled_function(step):
+def test_stages_are_attributes_of_a_compiled_function():
+    step = trained()
     for name in ("kernels", "loops", "llvm", "asm", "memory"):
         assert str(getattr(step, name)) == str(getattr(step.program, name)) != ""
     assert step.cost == step.program.cost

@@ -258,7 +258,7 @@ def test_dropout_keeps_its_share_and_scale() -> None:
 
 def test_dropout_draws_anew_at_each_compiled_call_as_it_does_eagerly() -> None:
     layer, x = nn.Dropout(0.5), slalom.ones(64)
-    compiled = slalom.compile(lambda x: layer(x))
+    compiled = slalom.compile(layer.__call__)
     slalom.manual_seed(1)
     eager = [layer(x).numpy() for _ in range(4)]
     slalom.manual_seed(1)

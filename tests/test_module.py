@@ -348,7 +348,7 @@ def test_values_and_what_does_not_matter_need_no_new_record(change: Any) -> None
 
 def test_graphs_name_the_states_by_path() -> None:
     net = Net()
-    step = slalom.compile(lambda x: net(x))
+    step = slalom.compile(net.__call__)
     step(slalom.ones(2, 3))
     stated = {place.name for place in step.graph.inputs if place.kind == "state"}
     assert stated == {"scale", "count", "layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import resource
 import signal
 import subprocess
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1])
 

@@ -100,7 +100,7 @@ def test_dropout_draws_fresh_numbers_at_each_call_and_the_same_as_eager() -> Non
 
 def test_eval_mode_retraces_and_train_mode_comes_back_to_the_first_record() -> None:
     task = make_task()
-    predict = slalom.compile(task.model)
+    predict = slalom.compile(task.model.__call__)
     noisy = predict(task.x)
     task.model.eval()
     assert predict(task.x).tolist() == predict(task.x).tolist() == task.model(task.x).tolist()

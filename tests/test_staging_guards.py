@@ -383,7 +383,7 @@ def test_modules() -> None:
 
     model = nn.Sequential(Block(), nn.Dropout(0.5))
     model.eval()
-    f, x = Recorded(model), tensor([[1.0]])
+    f, x = Recorded(model.__call__), tensor([[1.0]])
     assert [f(x), f(x)] == [1, 1]
     model[0].fc.weight = nn.Parameter([[3.0]])
     assert f(x) == 2

@@ -22,7 +22,6 @@ from slalom.train import Callback, EarlyStopping
 from slalom.train.model_file import weights_sha256
 from slalom.utils.data import DataLoader, TensorDataset
 
-
 NATIVE_BITS = True
 
 

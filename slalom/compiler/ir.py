@@ -345,30 +345,30 @@ class Builder:
 
     def load_masked(self, type: Type, pointer: Value, mask: Value) -> Value:
         """Lanes of an unaligned vector in memory; 0 where the mask is off, and nothing is touched there."""
-        name = f"llvm.masked.load.{type.suffix}.p0"
-        zero = Value("zeroinitializer", type)
-        self.declared.setdefault(name, f"declare {type} @{name}(ptr, {mask.type}, {type})")
-        size = _SIZES[type.scalar]
-        return self.op(f"call {type} @{name}(ptr align {size} {pointer.text}, {mask}, {zero})", type)
+        return self._masked_load("load", type, pointer, mask)
 
     def store_masked(self, value: Value, pointer: Value, mask: Value) -> None:
-        name = f"llvm.masked.store.{value.type.suffix}.p0"
-        self.declared.setdefault(name, f"declare void @{name}({value.type}, ptr, {mask.type})")
-        self.do(f"call void @{name}({value}, ptr align {_SIZES[value.type.scalar]} {pointer.text}, {mask})")
+        """The lanes where the mask is on to an unaligned vector in memory."""
+        self._masked_store("store", value, pointer, mask)
 
     def gather(self, type: Type, pointers: Value, mask: Value) -> Value:
         """One value from each address; 0 where the mask is off."""
-        name = f"llvm.masked.gather.{type.suffix}.{pointers.type.suffix.replace('ptr', 'p0')}"
-        zero = Value("zeroinitializer", type)
-        self.declared.setdefault(name, f"declare {type} @{name}({pointers.type}, {mask.type}, {type})")
-        size = _SIZES[type.scalar]
-        return self.op(f"call {type} @{name}({pointers.type} align {size} {pointers.text}, {mask}, {zero})", type)
+        return self._masked_load("gather", type, pointers, mask)
 
     def scatter(self, value: Value, pointers: Value, mask: Value) -> None:
-        name = f"llvm.masked.scatter.{value.type.suffix}.{pointers.type.suffix.replace('ptr', 'p0')}"
-        self.declared.setdefault(name, f"declare void @{name}({value.type}, {pointers.type}, {mask.type})")
-        size = _SIZES[value.type.scalar]
-        self.do(f"call void @{name}({value}, {pointers.type} align {size} {pointers.text}, {mask})")
+        """One value to each address where the mask is on, the lowest lane first."""
+        self._masked_store("scatter", value, pointers, mask)
+
+    def _masked_load(self, how: str, type: Type, at: Value, mask: Value) -> Value:
+        name = f"llvm.masked.{how}.{type.suffix}.{at.type.suffix.replace('ptr', 'p0')}"
+        self.declared.setdefault(name, f"declare {type} @{name}({at.type}, {mask.type}, {type})")
+        place = f"{at.type} align {_SIZES[type.scalar]} {at.text}"
+        return self.op(f"call {type} @{name}({place}, {mask}, {type} zeroinitializer)", type)
+
+    def _masked_store(self, how: str, value: Value, at: Value, mask: Value) -> None:
+        name = f"llvm.masked.{how}.{value.type.suffix}.{at.type.suffix.replace('ptr', 'p0')}"
+        self.declared.setdefault(name, f"declare void @{name}({value.type}, {at.type}, {mask.type})")
+        self.do(f"call void @{name}({value}, {at.type} align {_SIZES[value.type.scalar]} {at.text}, {mask})")
 
 
 def _lines(body: list[Any]) -> Iterator[str]:

@@ -86,7 +86,7 @@ class ModuleCall(Compiled):
         found = _reverse(_seeds([outs[i] for i in live], cts), None, create_graph=False)
         owners, gradients = [], []
         for node, ct in found.items():
-            t = node.owner() if node.leaf and node.owner is not None else None
+            t = None if node.owner is None else node.owner()
             owner = None if t is None else trace.whose(t)
             if owner is not None:
                 owners.append(owner)
@@ -127,7 +127,7 @@ class _Call:
         depend = {k: halves.gradients_of(i) if len(cotangents) > 1 else None for i, k in cotangents.items()}
         self._depend = [(k, depend[k]) for k in plan.live]
         """The live outputs, each with the numbers of the gradients that depend on it; None: of all."""
-        types = {k: graph.types[graph.outputs[k].value] for k in plan.live}
+        types = {k: graph.types[graph.outputs[k].value] for k in plan.live if len(plan.live) > 1}
         self._zeros = {k: np.zeros(of.shape, of.dtype) for k, of in types.items()}
 
     def _find(self, sources: list[Any], halves: Halves, cotangents: dict[int, int]) -> list[_From]:

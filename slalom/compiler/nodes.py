@@ -94,8 +94,8 @@ class Kernel:
     the operation of an index kernel · operands: for these, what they read: (value, index of an element over the axes;
     None for all of it) · members: the values computed in it, in order, and the index at which each is defined ·
     bodies: what each member is computed from (for reductions: what is reduced) · sums: the members that are
-    reductions, and which · elements: the integers that other indices are made of · stores: the members that go to memory ·
-    before: a bit set of the kernels that must have run · near: the values that its members read.
+    reductions, and which · elements: the integers that other indices are made of · stores: the members that go to
+    memory · before: a bit set of the kernels that must have run · near: the values that its members read.
     """
 
     number: int

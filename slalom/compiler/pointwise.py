@@ -17,7 +17,7 @@ from slalom.core.dtype import DType
 from slalom.core.primitive import Primitive
 
 _SCALARS: Final = {"f4": "float", "f8": "double", "b1": "i1"}
-MATH: Final = frozenset({"exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "erf", "sin", "cos"})
+MATH: Final = frozenset(mathlib.NAMES) - {"pow"}
 """What mathlib computes of one argument."""
 
 

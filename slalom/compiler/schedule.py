@@ -10,6 +10,7 @@ A value joins a kernel when every operand is at hand there: computed at the very
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any, Final
 
@@ -78,6 +79,7 @@ class _Scheduler:
         self.kernels: list[Kernel] = []
         self.counts = {value for value, array in graph.constants.items() if is_arange(array)}
         self.costs: dict[int, int] = {}
+        self.uses = Counter(v for eq in graph.equations for v in eq.inputs) + Counter(o.value for o in graph.outputs)
         self.readers: dict[int, list[Kernel]] = {}
         self.stored: dict[int, None] = {}
         self.settling = False
@@ -151,8 +153,7 @@ class _Scheduler:
             self.home[v] = kernel
         try:
             for v, index in kernel.members.items():
-                if v in self.made and self.made[v].prim.index is None:
-                    self._needs(self._body(self.made[v], kernel, index), kernel)
+                self._needs(self._body(self.made[v], kernel, index), kernel)
         except _Unavailable:
             kernel.members, kernel.before = members, before
             for v in moved:
@@ -166,9 +167,12 @@ class _Scheduler:
                 k.before |= kernel.before | 1 << kernel.number
 
     def _body(self, eq: Equation, kernel: Kernel, index: Index) -> Node:
+        """What a member of a kernel is computed from."""
         if eq.prim.name in REDUCTIONS:
             return self._node(eq.inputs[0], axes_of(kernel.space), kernel)
-        return self._apply(eq, index, kernel)
+        if eq.prim.index is not None:
+            return self._view(eq, index, kernel)
+        return (self._gathered if eq.prim.name == "gather" else self._apply)(eq, index, kernel)
 
     def _enter(self, kernel: Kernel, value: int, index: Index, needs: int, near: set[int]) -> None:
         kernel.members[value] = index
@@ -387,19 +391,24 @@ class _Scheduler:
             elif eq.prim.index is not None:
                 # A view that has memory of its own is read there.
                 known = FREE_COST + 1 if value in self.home else sum(map(self._kept, eq.inputs))
-            elif name in CHEAP and (name in MASKS or not self._from_sums(value)):
+            elif name in CHEAP and (name in MASKS or not self._carries_sums(value)):
                 known = 1 + sum(map(self._kept, eq.inputs))
             else:
                 known = FREE_COST + 1
             self.costs[value] = known
         return known
 
-    def _from_sums(self, value: int) -> bool:
-        """Whether it is made of a product's sums by cheap steps alone: storing it is as good as storing the sums."""
+    def _carries_sums(self, value: int) -> bool:
+        """Whether storing it replaces storing the sums of a product: they are needed for nothing else."""
         home, eq = self.home.get(value), self.made.get(value)
-        if home is None or eq is None or home.kind != "product":
+        if eq is None:
             return False
-        return eq is home.eq or (eq.prim.name in CHEAP and any(map(self._from_sums, eq.inputs)))
+        if home is not None and eq is home.eq:
+            return home.kind == "product"
+        view = eq.prim.index is not None and home is None
+        if not view and (home is None or home.kind != "product" or eq.prim.name not in CHEAP):
+            return False
+        return any(self.uses[v] == 1 and self._carries_sums(v) for v in eq.inputs)
 
     def _kept(self, value: int) -> int:
         """The cost of an operand: what is too dear is in memory, and costs a read."""
@@ -446,14 +455,7 @@ class _Scheduler:
                 continue
             index = kernel.members[value]
             del kernel.members[value]  # it is not made of itself
-            if eq.prim.name in REDUCTIONS:
-                body = self._node(eq.inputs[0], axes_of(kernel.space), kernel)
-            elif eq.prim.index is not None:
-                body = self._view(eq, index, kernel)
-            elif eq.prim.name == "gather":
-                body = self._gathered(eq, index, kernel)
-            else:
-                body = self._apply(eq, index, kernel)
+            body = self._body(eq, kernel, index)
             kernel.members[value] = index
             bodies[value] = body
             pending.extend(locals_of(body))

@@ -13,7 +13,7 @@ import itertools
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np

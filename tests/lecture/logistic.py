@@ -3,8 +3,6 @@
 This file is PyTorch's; tests/test_lecture.py runs it with ``torch`` in its import lines replaced by ``slalom``.
 """
 
-# ruff: noqa: T201 (lectures print)
-
 import numpy as np
 import torch
 from torch import nn
