@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_state() -> Iterator[None]:
     """No test sees what another one set."""
-    random.manual_seed(0)
+    random.default_generator.set(0, 0, 0)
     yield
     dtype.set_default_dtype(dtype.float32)
 

@@ -29,6 +29,8 @@ __all__ = ["Batch", "Order", "Source", "described", "source_of"]
 
 BATCH_STREAM: Final = 3
 """The stream of the default generator while batches are made (augmentation, a loader's order)."""
+COPIED: Final = 1 << 30
+"""Bytes of a Dataset in memory up to which its rows are copied into one array each, for a native loop to gather."""
 _END: Final = object()
 
 
@@ -231,6 +233,14 @@ class _Rows(Source):
     def targets(self) -> Array | None:
         everything = self._everything()
         return None if everything is None else everything[-1].detach().numpy()
+
+    def whole(self) -> tuple[list[Array], Array | None] | None:
+        everything = self._everything()
+        if everything is None or sum(t.numel() * t.dtype.itemsize for t in everything) > COPIED:
+            return None
+        items = _items(everything, self.dtype)
+        weight = self._weights(slice(None), items)
+        return [t.numpy() for t in items], None if weight is None else weight.numpy()
 
     def _everything(self) -> tuple[Tensor, ...] | None:
         """All rows, where they are in memory anyway."""
