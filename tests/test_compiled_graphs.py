@@ -7,18 +7,25 @@ every bit counts. All run between pages that must not be touched.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from executors import DOUBLE, SINGLE, Bound, retyped, run_fenced
+from executors import DOUBLE, SINGLE, Bound, retyped, run_fenced, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slalom.compiler.compile import compile as staged
+import slalom
+from slalom import compile as staged
+from slalom import nn, optim
+from slalom.compiler import llvm
 from slalom.compiler.executor import NumpyExecutor
+from slalom.compiler.native import NativeExecutor
 from slalom.compiler.program import Program as Native
+from slalom.compiler.stage import _input
 from slalom.core.graph import Graph
 from slalom.core.node import Abstract
 from slalom.core.tensor import Tensor
@@ -110,20 +117,21 @@ def graphs(draw: Draw, exact: bool) -> tuple[Graph, list[np.ndarray]]:
         program.step("neg", pick(draw, program))
     step = staged(program.run)
     record, _ = step.record(*(Tensor(leaf) for leaf in program.leaves))
-    return retyped(record.graph, {DOUBLE: SINGLE}), [leaf.astype(SINGLE) for leaf in program.leaves]
+    return retyped(record.graph, {DOUBLE: SINGLE}), [np.asarray(leaf, SINGLE) for leaf in program.leaves]
 
 
-def compare(graph: Graph, inputs: list[np.ndarray], exact: bool) -> None:
-    """Run a graph between guard pages, at both ends, and compare it with NumPy's."""
-    expected = NumpyExecutor(graph)(inputs)
-    program = Native(graph)
-    for at_end in (True, False):
-        found = run_fenced(program, inputs, at_end=at_end)
-        if exact:
-            for a, b in zip(expected, found, strict=True):
-                assert np.array_equal(a, b, equal_nan=True), f"{a}\n{b}\n{graph}"
-        else:
-            Bound(graph).check(inputs, expected, found)
+def compare(graph: Graph, inputs: list[np.ndarray], *, exact: bool, targets: dict[int, int] | None = None) -> None:
+    """Compare with NumPy: between guard pages, at both ends, whole and in pieces; and as it is run for users."""
+    expected, program = NumpyExecutor(graph)(inputs), Native(graph)
+    found = [run_fenced(program, inputs, at_end=at_end, split=not at_end) for at_end in (True, False)]
+    found.append(NativeExecutor(graph, targets or {})([array.copy() for array in inputs]))
+    if exact:
+        for a, b in zip(expected, found[0], strict=True):
+            assert np.array_equal(a, b, equal_nan=True), f"{a}\n{b}\n{graph}"
+    else:
+        Bound(graph).check(inputs, expected, found[0])
+    for other in found[1:]:
+        assert all(map(same, found[0], other)), f"{graph}"
 
 
 def sweep(exact: bool, examples: int) -> None:
@@ -134,10 +142,11 @@ def sweep(exact: bool, examples: int) -> None:
     def each(drawn: tuple[Graph, list[np.ndarray]]) -> None:
         graph, inputs = drawn
         counts.update(eq.prim.name for eq in graph.equations)
-        compare(graph, inputs, exact)
+        compare(graph, inputs, exact=exact)
 
     each()
-    print(f"{examples} graphs, {sum(counts.values())} nodes:", ", ".join(f"{n} {k}" for k, n in counts.most_common()))
+    names = ", ".join(f"{n} {name}" for name, n in counts.most_common())
+    sys.stdout.write(f"{examples} graphs, {sum(counts.values())} nodes: {names}\n")
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "rounded"])
@@ -149,3 +158,94 @@ def test_random_graphs(exact: bool) -> None:
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "rounded"])
 def test_many_random_graphs(exact: bool) -> None:
     sweep(exact, 1000)
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+def network(sizes: tuple[int, ...], batch: int) -> tuple[Graph, dict[int, int], list[np.ndarray]]:
+    """A training step of a classifier with Adam: its graph, which outputs are written to which inputs, and inputs."""
+    slalom.manual_seed(0)
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1])
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    loss_of = nn.CrossEntropyLoss()
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    rng = np.random.default_rng(batch)
+    x, y = rng.normal(size=(batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
+    return recorded(staged(step), Tensor(x), Tensor(y))
+
+
+def recorded(function: Any, *arguments: Tensor) -> tuple[Graph, dict[int, int], list[np.ndarray]]:
+    """The graph of a call, the outputs that are written to inputs, and the inputs."""
+    function.record(*arguments)  # the first one makes the optimizer's state
+    record, leaves = function.record(*arguments)
+    sources = zip(record.graph.inputs, record.binding.inputs, strict=True)
+    return record.graph, record.targets, [np.asarray(_input(place.kind, s, leaves)) for place, s in sources]
+
+
+def test_training_steps_of_many_shapes() -> None:
+    """Batches of 1 to 130 rows with widths of 1 to 70, each of them somewhere, in pairs that differ."""
+    rng = np.random.default_rng(0)
+    batches = np.concatenate([rng.permutation(np.arange(1, 131)) for _ in range(3)])[:300]
+    widths = [np.concatenate([rng.permutation(np.arange(1, 71)) for _ in range(5)])[:300] for _ in range(3)]
+    for batch, *sizes in zip(batches.tolist(), *(w.tolist() for w in widths), strict=True):
+        graph, targets, inputs = network(tuple(sizes), batch)
+        compare(graph, inputs, exact=False, targets=targets)
+
+
+@pytest.mark.exhaustive
+def test_training_steps_of_every_shape() -> None:
+    for batch in range(1, 131):
+        for width in range(1, 71):
+            graph, targets, inputs = network((width, 71 - width, 1 + (batch * width) % 70), batch)
+            compare(graph, inputs, exact=False, targets=targets)
+
+
+# --- kernels are shared -------------------------------------------------------------------------------------------
+def kernels_of(graph: Graph, targets: dict[int, int]) -> set[str]:
+    return set(llvm.keys([call.builder for call in Native(graph, targets).lowered.calls]))
+
+
+def test_other_numbers_of_rows_need_no_other_kernels() -> None:
+    """1,003 rows at batch 128 end with 107; and predictions for any number."""
+    sizes = (30, 64, 64, 10)
+    known = kernels_of(*network(sizes, 128)[:2])
+    assert kernels_of(*network(sizes, 1003 % 128)[:2]) <= known
+    model = nn.Sequential(nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(1))
+    step = staged(model.forward)
+    made = [kernels_of(*recorded(step, slalom.ones(n, 30))[:2]) for n in (1024, 2, 7, 33, 128, 1000, 1003)]
+    assert set().union(*made) == made[0]
+
+
+# --- other machines -----------------------------------------------------------------------------------------------
+def on_every_width(graph: Graph, inputs: list[np.ndarray]) -> None:
+    """The same bits from registers of 512, 256 and 128 bits."""
+    found = []
+    for bits in (512, 256, 128):
+        target = llvm.Target.host().limited(bits)
+        found.append(run_fenced(Native(graph, target=target), inputs, at_end=True, target=target))
+    for other in found[1:]:
+        assert all(map(same, found[0], other)), f"{graph}"
+
+
+@pytest.mark.parametrize("batch", [1, 37, 128])
+def test_a_training_step_has_the_same_bits_on_every_machine(batch: int) -> None:
+    graph, _, inputs = network((30, 64, 50, 10), batch)
+    on_every_width(graph, inputs)
+
+
+def test_random_graphs_have_the_same_bits_on_every_machine() -> None:
+    @settings(max_examples=40)
+    @given(graphs(False))
+    def each(drawn: tuple[Graph, list[np.ndarray]]) -> None:
+        on_every_width(*drawn)
+
+    each()

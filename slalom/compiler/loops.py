@@ -51,6 +51,10 @@ WIDE: Final = 4 * LANES
 """Lanes of a column kernel and of a full sum: four chains of additions, which hide one another's latency."""
 
 
+LONG: Final = 512
+"""Elements of a row from which on it has as many."""
+
+
 class Nest:
     """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop · ``loops``: all of them."""
 
@@ -116,13 +120,18 @@ class Nest:
         inner = reduced if self._across else kept
         self._lane = inner[-1] if inner else None
         if self._lane is not None:
-            wide = kernel.kind == "column" or (self._across and not kept)
-            self._lanes = _lanes_for(extents[self._lane], wide)
+            self._lanes = self._lanes_along(extents[self._lane], alone=not kept)
         with ExitStack() as stack:
             for number in kept:
                 self._open(stack, number, extents[number], parallel=number == kept[0])
             self._passes(reduced, extents)
         self._report()
+
+    def _lanes_along(self, extent: int, alone: bool) -> int:
+        """16, or more where one chain of additions waits for itself; few enough to leave columns for two threads."""
+        if self.kernel.kind == "column":
+            return LANES if extent <= LANES else 2 * LANES if extent <= WIDE else WIDE
+        return WIDE if self._across and (alone or extent >= LONG) else LANES
 
     def _merged(self, kept: list[int], reduced: list[int], extents: dict[int, int]) -> tuple[list[int], list[int]]:
         """Let neighbouring loops be one where every access allows it."""
@@ -544,12 +553,6 @@ class Nest:
 def _joined(expr: Expr, outer: int, inner: int, extent: int) -> bool:
     """Whether an expression walks two axes as one."""
     return expr.coefficient(outer) == expr.coefficient(inner) * extent
-
-
-def _lanes_for(extent: int, wide: bool) -> int:
-    if not wide or extent <= LANES:
-        return LANES
-    return 2 * LANES if extent <= 2 * LANES else WIDE
 
 
 def _dear(kernel: Kernel, levels: dict[int, int]) -> list[int]:

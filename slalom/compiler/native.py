@@ -68,6 +68,7 @@ class NativeExecutor:
         self._elsewhere: dict[int, Array] = {}  # what is written to in the end, where the program works on a copy
         self._starts: list[int] = []  # of the memory that is written, in order …
         self._ends: list[int] = []
+        self._owned = False
         for i, place in enumerate(graph.inputs):
             if place.kind == "number":
                 self._use(i, cells[i : i + 1].reshape(()))
@@ -107,9 +108,11 @@ class NativeExecutor:
         if not self._written.isdisjoint(changed):
             spans = sorted(_span(self._used[i]) for i in self._written)
             self._starts, self._ends = [s[0] for s in spans], [s[1] for s in spans]
+            self._owned = all(self._used[i].base is None for i in self._written)
             check = range(len(self._used))
         for i in check:
-            if i not in self._written and self._overlaps(self._used[i]):
+            apart = self._owned and self._used[i].base is None  # arrays that both own their memory share none
+            if i not in self._written and not apart and self._overlaps(self._used[i]):
                 self.given[i] = None  # it must keep its values while others are written
                 self._use(i, self._used[i].copy())
 

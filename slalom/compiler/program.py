@@ -18,6 +18,7 @@ from slalom.compiler.nodes import Schedule
 from slalom.compiler.outline import Outline, Step, Word
 from slalom.compiler.schedule import schedule
 from slalom.compiler.simplify import simplify
+from slalom.compiler.split import split
 from slalom.core.graph import Graph
 from slalom.core.primitive import Array
 
@@ -76,7 +77,7 @@ class Program:
     @cached_property
     def graph(self) -> Graph:
         """The simplified graph."""
-        return simplify(self.source).check()
+        return split(simplify(self.source)).check()
 
     @cached_property
     def kernels(self) -> Schedule:
