@@ -165,9 +165,9 @@ class Checked(NativeExecutor):
 
     def run(self) -> list[Any]:
         inputs = [self._latest.get(i, array) for i, array in enumerate(self._used)]
-        before = [array.copy("K") for array in inputs]
+        before = [array.copy() for array in inputs]
         try:
-            expected = NumpyExecutor(self.graph)(before)
+            expected = NumpyExecutor(self.graph)(inputs)
         except Exception as error:
             try:
                 super().run()

@@ -185,3 +185,23 @@ def test_processes_that_write_read_and_delete_at_once_never_see_half_an_entry(pl
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     assert min(seen) > 50
     assert not [path for path in place.iterdir() if path.name.startswith("aside")]
+
+
+def test_files_of_others_stay_and_do_not_count(place: Path):
+    place.mkdir(mode=0o700)
+    (place / "thesis.txt").write_bytes(b"x" * 5000)
+    cache.put(KEYS[:1], b"code")
+    cache.trim(limit=4000)
+    assert cache.get(KEYS[0]) == b"code"
+    (place / "aside-12-345").write_bytes(b"left by a process that was killed")
+    cache.trim(limit=10)
+    assert [path.name for path in place.iterdir()] == ["thesis.txt"]
+
+
+def test_a_disk_that_can_only_be_read_serves_what_it_holds(place: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    cache.put(KEYS[:1], b"code")
+    monkeypatch.setattr(os, "utime", refused)
+    assert cache.get(KEYS[0]) == b"code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
@@ -16,11 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slalom.cli import console, main
+import slalom
+from slalom.cli import console, main, train
+from slalom.cli.folder import Folder
 from slalom.tabular import Model, fit, fitting, read_table
+from slalom.tabular.fitting import make_plan
 from slalom.train import EarlyStopping
 
 sklearn_datasets = pytest.importorskip("sklearn.datasets")
+
+NATIVE_BITS = True
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +218,56 @@ def test_folders_without_a_name_are_numbered(small, tmp_path, monkeypatch, capsy
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")}.keys() == times.keys()
 
 
+def test_the_latest_folder_is_that_of_the_highest_number(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("small-kind-2.slalom", "small-kind-10.slalom", "small-kind-011.slalom", "small-kind-x.slalom"):
+        (tmp_path / name).mkdir()
+    models = []
+    for flags in (["--resume"], ["--overwrite"], [], ["--resume"]):
+        assert main([*small_run(small), "--json", *flags]) == 0
+        models.append(json.loads(capsys.readouterr().out)["model"])
+    assert models == [f"small-kind-{number}.slalom/model.safetensors" for number in (10, 10, 11, 11)]
+
+
+def test_a_target_whose_name_ends_in_a_number(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = _small(tmp_path / "t.csv", kind="kind-2")
+    for number in ("", "-2"):
+        assert main([*small_run(table), "--target", "kind-2", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["model"] == f"t-kind-2{number}.slalom/model.safetensors"
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
+def test_two_trainings_do_not_share_a_folder(flag, small, tmp_path, capsys):
+    out = tmp_path / "out"
+    with Folder(out).begun({}, clear=False):
+        before = sorted(path.name for path in out.iterdir())
+        assert main([*small_run(small, out), flag]) == 2
+        assert "got a folder that another training is writing to; needed another" in capsys.readouterr().err
+        assert sorted(path.name for path in out.iterdir()) == before
+    assert main([*small_run(small, out), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_folder_that_is_taken_while_the_table_is_read(named, small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / ("out" if named else "small-kind.slalom")
+
+    def taking(*arguments, **options):
+        out.mkdir()
+        (out / "settings.json").write_text("of another training")
+        return make_plan(*arguments, **options)
+
+    monkeypatch.setattr(train, "make_plan", taking)
+    assert main([*small_run(small, out if named else None), "--json"]) == (2 if named else 0)
+    captured = capsys.readouterr()
+    if named:
+        assert "got a folder that exists" in captured.err
+    else:
+        assert json.loads(captured.out)["model"] == "small-kind-2.slalom/model.safetensors"
+    assert (out / "settings.json").read_text() == "of another training"
+
+
 def test_a_long_and_odd_target_makes_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = "Straße <€>/../ 価格 \t" + "很长" * 90
@@ -268,6 +324,33 @@ def test_an_interrupt_during_the_baselines_costs_no_model(table, run, tmp_path, 
     assert main([*command, "--resume"]) == 0
     assert "epoch 1/12" not in capsys.readouterr().err  # it does not train again
     assert result_of(out)["baselines"] == result_of(run)["baselines"]
+
+
+def test_an_interrupt_before_there_is_a_model(small, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    command = [arg for arg in small_run(small, out) if arg != "--quiet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "score", interrupted)
+        assert main(command) == 130
+    error = capsys.readouterr().err
+    assert error.endswith("there is no model yet; the same command with --resume goes on\nslalom: interrupted\n")
+    assert main(["show", str(out)]) == 2
+    assert "got a training that has not come to its end. Hint: if it was stopped, the same" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert main(small_run(small, tmp_path / "whole")) == 0
+    assert result_of(out)["weights_sha256"] == result_of(tmp_path / "whole")["weights_sha256"]
+
+
+def test_a_finished_run_without_its_model_is_finished_again(small, tmp_path):
+    command = small_run(small, tmp_path)
+    assert main([*command, "--overwrite"]) == 0
+    weights = result_of(tmp_path)["weights_sha256"]
+    (tmp_path / "model.safetensors").unlink()
+    assert main([*command, "--resume"]) == 0
+    assert Model.load(tmp_path / "model.safetensors").weights_sha256 == weights
 
 
 def test_an_interrupt_leaves_a_usable_model(table, tmp_path):
@@ -445,3 +528,40 @@ def test_where_the_output_goes(redirect, code, out, error, small, small_model):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (code, error)
     assert out is None or done.stdout == out
+
+
+def test_what_runs_instead_of_machine_code_is_said(small, tmp_path, monkeypatch, capsys):
+    command = [arg for arg in small_run(small) if arg != "--quiet"]
+    assert main([*command, "--out", str(tmp_path / "native")]) == 0
+    assert "machine code" not in capsys.readouterr().err
+    monkeypatch.setenv("SLALOM_EXECUTOR", "numpy")
+    assert main([*command, "--out", str(tmp_path / "numpy")]) == 0
+    note = "note         run by NumPy, not as machine code (SLALOM_EXECUTOR=numpy)"
+    assert note in capsys.readouterr().err.splitlines()
+    native, by_numpy = (result_of(tmp_path / how)["test"] for how in ("native", "numpy"))
+    assert native == pytest.approx(by_numpy, rel=1e-4)
+
+
+def test_the_bar_stays_in_a_narrow_terminal(small, tmp_path, monkeypatch):
+    pytest.importorskip("rich")
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    fit(read_table(small), "kind", epochs=2, progress=True)
+    bar = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+    assert re.search("━{20} .* epoch 2/2  loss .*…", bar)
+
+
+def test_classes_that_need_quotation_marks_get_them(tmp_path, capsys):
+    model = fit({"a": np.arange(40) % 7 / 2, "b": ["yes, sir", "\x1b[2Jno"] * 20}, "b", epochs=1)
+    model.save(tmp_path / "model.safetensors")
+    assert main(["show", str(tmp_path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == r"classification of 'b', 2 classes: '\x1b[2Jno', 'yes, sir'"
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"slalom {slalom.__version__}\n"

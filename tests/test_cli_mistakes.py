@@ -180,6 +180,14 @@ def test_a_table_that_cannot_be_predicted(text, pattern, trained, tmp_path, caps
     assert not out.exists()
 
 
+def test_a_pipe_is_no_table(trained, capsys):
+    reading, writing = os.pipe()
+    os.close(writing)
+    assert main(["predict", str(trained / "run"), f"/dev/fd/{reading}"]) == 2
+    os.close(reading)
+    one_line(capsys, "got a pipe; needed a CSV")
+
+
 def test_predictions_overwrite_neither_table_nor_model(trained, tmp_path, capsys):
     table, model = trained / "table.csv", trained / "run" / "model.safetensors"
     (tmp_path / "link.csv").symlink_to(table)

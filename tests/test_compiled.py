@@ -302,19 +302,22 @@ WRITES: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("observed", [False, True], ids=["alone", "observed"])
+@pytest.mark.parametrize("executor", ["native", "numpy"])
 @pytest.mark.parametrize("name", WRITES)
-def test_writing_state(name: str, layout: str) -> None:
-    """As eager mode does it, twice, with results that read what was there before and what is there then."""
+def test_writing_state(name: str, executor: str, observed: bool, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As eager mode does it, three times; observed: with results that read what was there before and is then."""
+    monkeypatch.setenv("SLALOM_EXECUTOR", executor)
 
     def run(call: Callable[[Callable[[], Any]], Callable[[], Any]]) -> list[Any]:
         made = states((5, 5), (5, 5), (5, 5))
         if layout == "columns":
             made = [slalom.from_numpy(np.asfortranarray(t.numpy())) for t in made]
 
-        def step() -> Any:
+        def step() -> list[Tensor]:
             before = [t * 1 for t in made]
             WRITES[name](*made)
-            return [*before, made[0], made[1] + made[2]]
+            return [*before, made[0], made[1] + made[2]] if observed else []
 
         step = call(step)
         return [t.numpy().copy() for _ in range(3) for t in (*step(), *made)]

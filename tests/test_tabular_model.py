@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
+import re
 
 import numpy as np
 import pytest
@@ -226,6 +228,43 @@ def test_baselines_and_leads():
         difference = result["test"]["accuracy"] - result["baselines"][name]["accuracy"]
         assert lead["mean"] == pytest.approx(difference)
         assert lead["standard_error"] >= abs(difference) / math.sqrt(result["rows"]["test"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"task": "ranking"}, "task: got 'ranking'; needed one of classification, regression"),
+        ({"seed": -1}, "seed: got -1; needed a whole number from 0"),
+        ({"seed": "7"}, "seed: got '7'"),
+        ({"seed": True}, "seed: got True"),
+        ({"epochs": 0}, "epochs: got 0; needed a whole number of at least 1"),
+        ({"epochs": 1.5}, "epochs: got 1.5"),
+        ({"epochs": "3"}, "epochs: got '3'"),
+        ({"test_fraction": "0.2"}, "test_fraction: got '0.2'; needed a number between 0 and 1"),
+        ({"groups": "y"}, "groups 'y': got the target; needed the name of another column"),
+        ({"groups": 3}, "no column 3: needed one of a, y"),
+        ({"target": 5}, "no column 5: needed one of a, y"),
+        ({"drop": [None]}, "no column None"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments, said):
+    with pytest.raises((ConfigError, DataError), match=re.escape(said)):
+        fit({"a": np.arange(30) % 7, "y": ["p", "q"] * 15}, **{"target": "y"} | arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    table = {"a": np.arange(30) % 7, "y": ["p", "q"] * 15}
+    one, other = fit(table, "y", seed=np.int64(3), epochs=np.int32(1)), fit(table, "y", seed=3, epochs=1)
+    assert one.weights_sha256 == other.weights_sha256
+
+
+def test_a_package_that_is_not_whole(monkeypatch):
+    def broken(module):
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(MissingExtraError, match=r"needs sklearn: got no scipy, which it needs. Hint: pip install"):
+        fit({"a": np.arange(30), "y": ["p", "q"] * 15}, "y", baselines=True)
 
 
 def test_missing_scikit_learn_is_said_before_training(monkeypatch):

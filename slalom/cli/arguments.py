@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from slalom import __version__
 from slalom.cli import predict, show, train
 
 __all__ = ["parse"]
@@ -20,6 +21,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises: SystemExit after argparse has printed help or what is wrong.
     """
     parser = argparse.ArgumentParser(prog="slalom", description="Train neural networks on the CPU you have.")
+    parser.add_argument("--version", action="version", version=f"slalom {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _train(commands.add_parser("train", help="train a model on a table", description=train.__doc__))
     _predict(commands.add_parser("predict", help="predict with a trained model", description=predict.__doc__))

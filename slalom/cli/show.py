@@ -8,6 +8,7 @@ import json
 from slalom.cli.console import score_table, verdict
 from slalom.cli.folder import model_path
 from slalom.tabular.model import Model
+from slalom.tabular.table import plain, quantity
 
 __all__ = ["run"]
 
@@ -18,9 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(model.facts(), indent=2, allow_nan=False))
         return 0
-    classes = f", {len(model.classes)} classes: {', '.join(model.classes[:12])}" if model.classes else ""
-    more = " …" if len(model.classes) > 12 else ""
-    print(f"{model.target.task} of {model.target.name!r}{classes}{more}")
+    names = [*map(plain, model.classes[:12]), *["…"] * (len(model.classes) > 12)]
+    classes = f", {quantity(len(model.classes), 'class')}: {', '.join(names)}" if names else ""
+    print(f"{model.target.task} of {model.target.name!r}{classes}")
     _section("Preparation", model.preparation.describe())
     _section("Network", [*repr(model.network).splitlines(), f"{model.parameters:,} parameters"])
     if model.result:

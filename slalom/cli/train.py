@@ -26,9 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """``slalom train FILE --target COLUMN …``: 0 when done, 130 when interrupted (the model is usable)."""
     started = time.perf_counter()
     tell = teller(arguments.quiet)
-    folder = choose_folder(
-        arguments.file, arguments.target, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite
-    )
+    folder = _folder(arguments)
     table = read_table(arguments.file)
     options = {name: getattr(arguments, name) for name in ("task", "seed", "epochs", "test_fraction", "groups")}
     options |= {name: _columns(getattr(arguments, name), table) for name in _COLUMNS}
@@ -36,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         _check_same(folder, settings)
         result = folder.read("result")
-        if result is not None and not result.get("interrupted"):
+        if result is not None and not result.get("interrupted") and folder.model.exists():
             tell(f"{folder.path}: this run is finished")
             _report({**result, "model": str(folder.model)}, arguments.json)
             return 0
@@ -44,25 +42,40 @@ def run(arguments: argparse.Namespace) -> int:
     plan = make_plan(table, arguments.target, **options)
     for line in plan.describe():
         tell(line)
-    folder.begin(settings, clear=arguments.overwrite)  # only now: a run that can't begin costs no earlier one
-    model = plan.train(
-        progress=not arguments.quiet, checkpoint=folder.checkpoint, history=folder.history, resume=arguments.resume
-    )
-    if not model.result["interrupted"]:
+    if not (arguments.resume or arguments.overwrite):
+        folder = _folder(arguments)  # once more: another training may have taken it meanwhile
+    with folder.begun(settings, clear=arguments.overwrite):  # only now: a run that can't begin costs no earlier one
         try:
-            plan.compare(model, tell)
-        except KeyboardInterrupt:  # the model is trained; a resumed run only compares
-            tell("")
-            model.result["interrupted"] = True
-    model.save(folder.model)
-    seconds = round(time.perf_counter() - started, 3)
-    result = {**model.result, "seconds": seconds, "model": str(folder.model), "settings": settings}
-    folder.write("result", result)
+            model = plan.train(
+                progress=not arguments.quiet,
+                checkpoint=folder.checkpoint,
+                history=folder.history,
+                resume=arguments.resume,
+            )
+        except KeyboardInterrupt:
+            tell("there is no model yet; the same command with --resume goes on")
+            raise
+        if not model.result["interrupted"]:
+            try:
+                plan.compare(model, tell)
+            except KeyboardInterrupt:  # the model is trained; a resumed run only compares
+                tell("")
+                model.result["interrupted"] = True
+        model.save(folder.model)
+        seconds = round(time.perf_counter() - started, 3)
+        result = {**model.result, "seconds": seconds, "model": str(folder.model), "settings": settings}
+        folder.write("result", result)
     _report(result, arguments.json)
     if result["interrupted"]:
         tell("interrupted: the model can be used; the same command with --resume goes on")
         return 130
     return 0
+
+
+def _folder(arguments: argparse.Namespace) -> Folder:
+    return choose_folder(
+        arguments.file, arguments.target, arguments.out, resume=arguments.resume, overwrite=arguments.overwrite
+    )
 
 
 def _columns(texts: Sequence[str], table: Table) -> list[str]:

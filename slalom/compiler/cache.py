@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import time
 import warnings
@@ -29,6 +30,7 @@ LIMIT: Final = 256 * 2**20
 
 _MAGIC: Final = b"slalom code 1\n"
 _DIGEST: Final = 32
+_OURS: Final = re.compile(r"[0-9a-f]{40}|aside-\d+-\d+(-copy)?")
 
 
 def key(*parts: str) -> str:
@@ -80,7 +82,8 @@ def get(key: str) -> bytes | None:
         data = path.read_bytes()
         payload = data[len(_MAGIC) + _DIGEST :]
         if data[: len(_MAGIC) + _DIGEST] == _head(payload):
-            os.utime(path)
+            with suppress(OSError):  # a disk that can only be read
+                os.utime(path)
             return payload
         path.unlink()
     except OSError:
@@ -100,13 +103,16 @@ def put(keys: Sequence[str], payload: bytes) -> None:
 
 
 def trim(limit: int = LIMIT) -> None:
-    """Delete what was not used for longest, down to three quarters of a limit in bytes that is exceeded."""
+    """Delete what was not used for longest, down to three quarters of a limit in bytes that is exceeded.
+
+    Files of other names, which are somebody else's, stay and do not count.
+    """
     place = folder()
     if place is None:
         return
     names: dict[int, list[str]] = {}
     facts: dict[int, os.stat_result] = {}
-    for entry in os.scandir(place):
+    for entry in filter(lambda entry: _OURS.fullmatch(entry.name), os.scandir(place)):
         with suppress(OSError):
             fact = entry.stat(follow_symlinks=False)
             facts[fact.st_ino] = fact

@@ -106,25 +106,26 @@ class Expr:
         return Expr(tuple((a, c * n) for a, c in self.terms), self.constant * n) if n else ZERO
 
     def _split(self, n: int) -> tuple[Expr, Expr]:
-        """(q, r) with self = n·q + r, where r has only what n does not divide."""
+        """(q, r) with self = n·q + r, where r has only what n does not divide, and is never negative: code divides
+        without a sign. Its least value is below n."""
         whole = tuple((a, c // n) for a, c in self.terms if c % n == 0)
-        return Expr(whole, self.constant // n), Expr(tuple(t for t in self.terms if t[1] % n), self.constant % n)
+        rest = Expr(tuple(t for t in self.terms if t[1] % n), self.constant)
+        below = rest.range[0] // n
+        return Expr(whole, below), Expr(rest.terms, self.constant - n * below)
 
     def quotient(self, n: int) -> Expr:
         """⌊self / n⌋ for n > 0."""
         q, r = self._split(n)
-        low, high = r.range
-        if low // n == high // n:
-            return q.plus(Expr((), low // n))
+        if r.range[1] < n:
+            return q
         g, coarse, _ = r._parts(n)
         return q.plus(coarse.quotient(n // g) if g > 1 else Expr(((Quotient(r, n), 1),)))
 
     def remainder(self, n: int) -> Expr:
         """self mod n for n > 0."""
         _, r = self._split(n)
-        low, high = r.range
-        if low // n == high // n:
-            return r.plus(Expr((), -n * (low // n)))
+        if r.range[1] < n:
+            return r
         g, coarse, fine = r._parts(n)
         return fine.plus(coarse.remainder(n // g), g) if g > 1 else Expr(((Remainder(r, n), 1),))
 

@@ -42,13 +42,14 @@ class Recording(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What the counter is set to before the first step, and by how much that grows from step to step."""
+    """The state of the random generator before the first step, and by how much its last number grows from step to
+    step."""
 
-    first: int = 0
-    stride: int = 0
+    state: tuple[int, ...]
+    stride: int
 
 
-START: Final = Draw()
+START: Final = Draw((0, 0, 0), 0)
 
 
 class Loop:
@@ -56,8 +57,8 @@ class Loop:
 
     recording: of a function that returns (sums, finite): a float64 vector, and a truth value without which a step
     writes nothing. arrays: by argument, the array whose rows the batches are made of; None: the caller puts each batch
-    into ``batch``, and makes one step at a time. counter: a state whose last element is set anew before each step (a
-    random generator).
+    into ``batch``, and makes one step at a time. generator: the state of a random generator, whose last number is set
+    anew before each step; runs work on a copy of their own, so that several loops can share it.
 
     ``batch``: the memory of the present batch, by argument · ``pace``: how to run it · ``latest``: the sums of the last
     step · ``total``: those of all steps, which the caller may set to 0.
@@ -65,11 +66,11 @@ class Loop:
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
 
-    def __init__(self, recording: Recording, arrays: Sequence[Array] | None, counter: Storage | None = None) -> None:
+    def __init__(self, recording: Recording, arrays: Sequence[Array] | None, generator: Storage | None = None) -> None:
         self.record, self.leaves = recording
         graph, binding = self.record.graph, self.record.binding
         self.arrays = [np.ascontiguousarray(array) for array in arrays or ()]
-        self.batch = [t._storage.array for t in self.leaves]
+        self.batch = [np.asarray(t._storage.array, order="C") for t in self.leaves]
         self.rows = len(self.batch[0])
         results = [i for i, output in enumerate(graph.outputs) if output.kind == "result"]
         self._written = [binding.outputs[i] for i in self.record.targets]
@@ -82,16 +83,18 @@ class Loop:
             raise LookupError("the record reads or writes more than a loop can give it")
         sums, finite = results
         self.program = Program(graph, self.record.targets, guard=finite)
-        self.latest = np.zeros(graph.types[graph.outputs[sums].value].shape)
-        self.total = np.zeros_like(self.latest)
+        self._sums = np.zeros(graph.types[graph.outputs[sums].value].shape)  # also of a step that is stopped
+        self.latest, self.total = np.zeros_like(self._sums), np.zeros_like(self._sums)
         self._finite = np.zeros((), np.bool_)
         self._numbers = [i for i, place in enumerate(graph.inputs) if place.kind == "number"]
         self._now = np.zeros(len(self._numbers))
-        self._put("output", sums, address(self.latest))
+        self._put("output", sums, address(self._sums))
         self._put("output", finite, address(self._finite))
-        self._counter = counter if any(source is counter for source in binding.inputs) else None
-        self._draw = np.zeros(2, np.int64)  # in the order of the setter's words
-        self._ends = np.array([address(self.total), address(self.latest), self.total.size], np.int64)
+        self._generator = generator
+        self._state = np.zeros(3, np.int64)  # of the generator
+        self._draw = np.array([address(self._state[-1:]), 0], np.int64)  # in the order of the setter's words
+        ends = address(self.total), address(self.latest), address(self._sums), self.total.size
+        self._ends = np.array(ends, np.int64)
         self._words: list[Array] = []
         self._indices: list[int] = []  # the addresses of the words that hold where the index is …
         self._places = [self.program.words_for("input", i) for i in range(len(graph.inputs))]
@@ -109,9 +112,7 @@ class Loop:
         for (_, plan), words, batch, code in zip(gathers, self._words, self.batch, addresses, strict=False):
             ways = 1 + batch.nbytes // SHARED_BYTES
             calls.append(Call(code, address(words), plan.tasks, ways, barrier=False))
-        if self._counter is not None:
-            calls.append(Call(addresses[-2], address(self._draw), 1, 1, barrier=False))
-        calls[-1:] = [call._replace(barrier=True) for call in calls[-1:]]
+        calls.append(Call(addresses[-2], address(self._draw), 1, 1))
         finite = address(self._finite)
         calls += [call._replace(guard=finite) if call.commit else call for call in self.program.calls]
         guarded = any(call.commit for call in calls)
@@ -156,22 +157,26 @@ class Loop:
         """
         for storage in self._written:
             storage.writable()
-        self._bind(rates)
+        copies = self._bind(rates)
         for words, i in self._starts:
             assert index is not None, "batches are gathered"
             words[i] = address(index)
         moves = self.table.advances[len(self._indices) :, 1]
         moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
-        if self._counter is not None:
-            self._draw[0] = address(self._counter.array) + 8 * (self._counter.array.size - 1)
-            self._draw[1], moves[-1] = draw.first, draw.stride
+        self._state[:], self._draw[1], moves[-1] = draw.state, draw.state[-1], draw.stride
         outcome = self.table.run(steps, threads)
+        for storage, copy in copies:
+            if storage in self._written:
+                np.copyto(storage.array, copy)
         for storage in self._written:
             storage.note_write()
+        if self._generator is not None:
+            self._generator.write(self._state)
         return outcome
 
-    def _bind(self, rates: Array | None) -> None:
-        """Tell the program where everything is."""
+    def _bind(self, rates: Array | None) -> list[tuple[Storage, Array]]:
+        """Tell the program where everything is; the copies that it works on of what does not lie in row order."""
+        copies = []
         graph, sources = self.record.graph, self.record.binding.inputs
         if rates is None:
             self._now[:] = self.numbers()
@@ -180,10 +185,19 @@ class Loop:
         for place, source, at in zip(graph.inputs, sources, self._places, strict=True):
             if place.kind == "number":
                 start, numbers = numbers, numbers + 8
+            elif place.kind == "argument":
+                start = address(self.batch[source])
+            elif source is self._generator:
+                start = address(self._state)
             else:
-                start = address(self.batch[source] if place.kind == "argument" else source.array)
+                array = source.array
+                if not array.flags.c_contiguous:
+                    array = array.copy("C")
+                    copies.append((source, array))
+                start = address(array)
             for word, offset in at:
                 words[word] = start + offset
+        return copies
 
     def _put(self, where: str, number: int, start: int) -> None:
         for word, offset in self.program.words_for(where, number):
@@ -211,15 +225,21 @@ class Pace:
     """After so many runs, the choice is made anew: the machine may have become busy, or quiet."""
 
     def __init__(self, shared: bool) -> None:
-        n = runtime.get_num_threads()
+        self._shared = shared
+        self._begin()
+
+    def _begin(self) -> None:
+        n, chosen = self._setting = runtime.get_num_threads(), runtime.chosen()
         powers = [1 << k for k in range(n.bit_length()) if 1 << k < n]
-        self._choices = [n] if runtime.chosen() else [n, *reversed(powers)] if shared else [1]
+        self._choices = [n] if chosen else [n, *reversed(powers)] if self._shared else [1]
         self._seconds: dict[int, float] = {}
         self._tries = dict.fromkeys(self._choices, 0)
         self._runs = 0
 
     def next(self) -> tuple[int, int]:
         """(threads, steps at most) of the next run."""
+        if self._setting != (runtime.get_num_threads(), runtime.chosen()):
+            self._begin()
         trying = [n for n in self._choices if self._tries[n] < 2]
         threads = trying[0] if trying else min(self._choices, key=lambda n: self._seconds[n])
         known = self._seconds.get(threads) or min(self._seconds.values(), default=0.0)
@@ -270,10 +290,11 @@ def _setter() -> Builder:
 
 
 def _adder() -> Builder:
-    """A kernel that adds a vector of float64 to another, in order."""
+    """A kernel that adds a vector of float64 to another, in order, and copies it to a third."""
     b = Builder()
-    total, latest, n = b.pointer("total", None), b.pointer("latest", None), b.word("n", None)
-    with b.loop(0, n) as i:
-        into = b.offset(total, i, F64)
-        b.store(b.add(b.load(F64, into), b.load(F64, b.offset(latest, i, F64))), into)
+    total, latest, sums = (b.pointer(name, None) for name in ("total", "latest", "sums"))
+    with b.loop(0, b.word("n", None)) as i:
+        into, found = b.offset(total, i, F64), b.load(F64, b.offset(sums, i, F64))
+        b.store(b.add(b.load(F64, into), found), into)
+        b.store(found, b.offset(latest, i, F64))
     return b

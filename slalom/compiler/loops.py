@@ -55,6 +55,10 @@ LONG: Final = 512
 """Elements of a row from which on it has as many."""
 
 
+DEEP: Final = 64
+"""Members of a kernel that may be made of one another without care."""
+
+
 class Nest:
     """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop · ``loops``: all of them."""
 
@@ -204,6 +208,7 @@ class Nest:
             with ExitStack() as stack:
                 for number in reduced:
                     self._open(stack, number, extents[number])
+                self._prepare([kernel.bodies[v] for v in now])
                 found = {v: self._widened(self._emit(kernel.bodies[v]), v) for v in now}
                 for v, term in found.items():
                     self._add(totals[v], v, term)
@@ -266,6 +271,7 @@ class Nest:
     # --- stores ---------------------------------------------------------------------------------------------------
     def _store_all(self, values: list[int]) -> None:
         """Compute members, and then store them: in place of what they were computed from, perhaps."""
+        self._prepare([Local(v) for v in values])
         found = [(v, self._emit(Local(v))) for v in values]
         for v, result in found:
             self._store(v, result)
@@ -338,6 +344,22 @@ class Nest:
             value = self._made(node)
         self._memo[depth][key] = value
         return value
+
+    def _prepare(self, nodes: list[Node]) -> None:
+        """Write the members that nodes are made of one after the other, where there are so many that following them
+        from the last to the first would go too deep for Python's stack."""
+        bodies = self.kernel.bodies
+        if len(bodies) <= DEEP:
+            return
+        needed, stack = set[int](), [v for node in nodes for v in locals_of(node)]
+        while stack:
+            value = stack.pop()
+            if value in bodies and value not in self._done and value not in needed:
+                needed.add(value)
+                stack.extend(locals_of(bodies[value]))
+        for value in bodies:
+            if value in needed:
+                self._emit(Local(value))
 
     def _made(self, node: Node) -> Value:
         if isinstance(node, Read):

@@ -68,9 +68,9 @@ class Outline(NamedTuple):
 
 
 def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
-    """A digest of all that an outline follows from, this package's own text included."""
+    """A digest of all that an outline follows from: this package's own text, and NumPy, which folds constants, too."""
     digest = blake2b(digest_size=20)
-    parts: list[Any] = [_sources(), graph.types, sorted(targets.items()), others]
+    parts: list[Any] = [_sources(), np.__version__, graph.types, sorted(targets.items()), others]
     parts += [[(place.value, place.kind) for place in graph.inputs]]
     parts += [(eq.out, eq.prim.name, eq.inputs, sorted(eq.params.items())) for eq in graph.equations]
     parts += [[(output.value, output.kind) for output in graph.outputs], sorted(graph.constants)]
@@ -83,4 +83,4 @@ def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
 @functools.cache
 def _sources() -> str:
     here = Path(__file__).parent
-    return cache.stamp(*sorted(here.glob("*.py")), *sorted((here.parent / "core" / "ops").glob("*.py")))
+    return cache.stamp(*sorted(here.glob("*.py")), *sorted((here.parent / "core").glob("**/*.py")))

@@ -49,6 +49,8 @@ OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold",
 PARTS: Final = frozenset({"slice", "windows", "gather"})
 """Views that may leave out elements."""
 REDUCTIONS: Final = frozenset({"sum", "amax"})
+CASES: Final = 32
+"""A view of views that would be written out in more cases than these at each reader reads from memory instead."""
 APART: Final = 16
 """Elements between rows that must not begin at the same place of the cache: one line."""
 
@@ -84,6 +86,7 @@ class _Scheduler:
         self.stored: dict[int, None] = {}
         self.settling = False
         self.partly = _read_in_part(graph)
+        self.cases: dict[int, int] = {}  # of views, in how many cases they are written out
         self.plain: set[int] = set()  # must lie in memory without gaps
 
     # --- the walk -------------------------------------------------------------------------------------------------
@@ -93,13 +96,21 @@ class _Scheduler:
         if eq.out in self.partly and name == "gather":
             self._copied(eq.out)  # all indices are to be checked, whatever is read of it
         elif eq.prim.index is not None or name == "gather":
-            return  # a view: part of whoever reads it
+            self._look_through(eq)  # a view: part of whoever reads it
         elif name == "matmul":
             self._product(eq)
         elif name in OPAQUE:
             self._opaque(eq)
         else:
             self._join(eq)
+
+    def _look_through(self, eq: Equation) -> None:
+        """Count the cases of a view; if they are too many, the views that it is made of get memory of their own."""
+        if sum(self.cases.get(v, 1) for v in eq.inputs) > CASES:
+            for value in eq.inputs:
+                if self.cases.pop(value, 1) > 1:
+                    self._copied(value)
+        self.cases[eq.out] = sum(self.cases.get(v, 1) for v in eq.inputs) + (eq.prim.name == "pad")
 
     def _join(self, eq: Equation) -> None:
         reduction = eq.prim.name in REDUCTIONS
@@ -400,15 +411,20 @@ class _Scheduler:
 
     def _carries_sums(self, value: int) -> bool:
         """Whether storing it replaces storing the sums of a product: they are needed for nothing else."""
-        home, eq = self.home.get(value), self.made.get(value)
-        if eq is None:
-            return False
-        if home is not None and eq is home.eq:
-            return home.kind == "product"
-        view = eq.prim.index is not None and home is None
-        if not view and (home is None or home.kind != "product" or eq.prim.name not in CHEAP):
-            return False
-        return any(self.uses[v] == 1 and self._carries_sums(v) for v in eq.inputs)
+        stack = [value]
+        while stack:
+            value = stack.pop()
+            home, eq = self.home.get(value), self.made.get(value)
+            if eq is None:
+                continue
+            if home is not None and eq is home.eq:
+                if home.kind == "product":
+                    return True
+                continue
+            view = eq.prim.index is not None and home is None
+            if view or (home is not None and home.kind == "product" and eq.prim.name in CHEAP):
+                stack.extend(v for v in eq.inputs if self.uses[v] == 1)
+        return False
 
     def _kept(self, value: int) -> int:
         """The cost of an operand: what is too dear is in memory, and costs a read."""

@@ -16,17 +16,17 @@ def load_extra(module: str, extra: str, purpose: str) -> Any:
     """Import ``module``, which the optional dependencies ``extra`` bring.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: the package, or one that it needs, is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        if error.name != package:  # the package is there and misses something of its own
+        missing = error.name or ""
+        if missing.startswith(f"{package}."):  # the package is there: nothing to install will help
             raise
-        raise MissingExtraError(
-            f"{purpose} needs {package}", got="no such package", hint=f"pip install 'slalom[{extra}]'"
-        ) from error
+        got = "no such package" if missing == package else f"no {missing}, which it needs"
+        raise MissingExtraError(f"{purpose} needs {package}", got=got, hint=f"pip install 'slalom[{extra}]'") from error
 
 
 @contextmanager

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, final
+from typing import Any, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slalom import nn, optim
+from slalom.compiler.native import obstacle
 from slalom.core import random
 from slalom.core.tensor import Tensor
+from slalom.errors import ConfigError
 from slalom.optim.schedules import cosine
 from slalom.tabular.baselines import run_baselines
 from slalom.tabular.extras import load_extra, one_thread
@@ -142,6 +144,7 @@ def make_plan(
 
     Raises: DataError for a table that cannot be learned from; ConfigError for contradicting arguments.
     """
+    _check_arguments(target, task, seed, epochs, groups)
     table = as_table(table)
     left_out = [*drop, groups] if groups is not None and groups not in drop else drop
     schema = infer_schema(table, target, task=task, numeric=numeric, categorical=categorical, drop=left_out)
@@ -166,6 +169,21 @@ def make_plan(
         dropout=recipe.dropout,
     )
     return Plan(table, schema, split, goal, preparation, sizes, recipe, seed, leaks)
+
+
+def _check_arguments(target: str, task: Any, seed: Any, epochs: Any, groups: Any) -> None:
+    if task not in (None, *get_args(Task)):
+        raise ConfigError("task", got=repr(task), needed=f"one of {', '.join(get_args(Task))}")
+    if not _is_whole(seed) or not 0 <= seed < 2**63:
+        raise ConfigError("seed", got=repr(seed), needed="a whole number from 0 to 2^63 - 1")
+    if epochs is not None and (not _is_whole(epochs) or epochs < 1):
+        raise ConfigError("epochs", got=repr(epochs), needed="a whole number of at least 1")
+    if groups is not None and groups == target:
+        raise ConfigError(f"groups {groups!r}", got="the target", needed="the name of another column")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 @final
@@ -193,6 +211,7 @@ class Plan:
             f"{len(split.test):,} to test",
             f"{'network':<12} {quantity(len(self.preparation.features), 'column')} as "
             f"{quantity(sizes.inputs, 'input')}, {quantity(sizes.parameters, 'parameter')}",
+            *([] if (why := obstacle()) is None else [f"{'note':<12} run by NumPy, not as machine code ({why})"]),
         ]
 
     def train(

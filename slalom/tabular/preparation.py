@@ -31,6 +31,7 @@ from slalom.tabular.table import (
     Words,
     parse_boolean,
     parse_number,
+    plain,
     quantity,
     shorten,
 )
@@ -191,7 +192,7 @@ class OneHot(Feature):
         return rows[:, 1:] - rows[:, :1] if len(self.levels) == 2 else rows
 
     def describe(self) -> str:
-        return f"one of {', '.join(map(shorten, self.levels))}"
+        return f"one of {', '.join(map(plain, self.levels))}"
 
     @property
     def is_sound(self) -> bool:

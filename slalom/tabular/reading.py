@@ -70,6 +70,8 @@ def read_table(path: str | os.PathLike[str], *, delimiter: str | None = None) ->
     path = Path(path)
     pyarrow = load_extra("pyarrow", "cli", "reading a table")
     try:
+        if path.is_fifo():  # it could be read once only, and a table is read more often
+            raise OSError("a pipe")
         with path.open("rb") as file:
             start = file.read(4)
         if start == b"PAR1":

@@ -14,7 +14,7 @@ from typing import Literal, final
 import numpy as np
 
 from slalom.errors import ConfigError, DataError
-from slalom.tabular.table import Column, IntArray, Table, format_number, quantity, shorten
+from slalom.tabular.table import Column, IntArray, Table, format_number, plain, quantity, shorten
 
 __all__ = ["LEAST_ROWS", "ColumnSchema", "Kind", "Schema", "Task", "infer_schema"]
 
@@ -73,7 +73,7 @@ class Schema:
         left_out = [column for column in self.columns if not column.is_used]
         if left_out:
             lines.append(
-                f"{'left out':<12} {_listed((f'{_quiet(c.name)} ({c.detail})' for c in left_out), len(left_out))}"
+                f"{'left out':<12} {_listed((f'{plain(c.name)} ({c.detail})' for c in left_out), len(left_out))}"
             )
         return lines + [f"{'note':<12} {note}" for note in self.notes]
 
@@ -130,7 +130,7 @@ def infer_schema(
         tuple(columns),
         (
             f"{'table':<12} {table.source}: {quantity(table.rows, 'row')}, {quantity(len(table.names), 'column')}",
-            f"{'target':<12} {_quiet(target)}: {task}, {target_fact}",
+            f"{'target':<12} {plain(target)}: {task}, {target_fact}",
         ),
         tuple(notes),
     )
@@ -254,20 +254,14 @@ def _check_target(column: Column, task: Task, rows: IntArray) -> str:
         )
     counts = column.words.counts()
     common = np.argsort(-counts, kind="stable")[:6]
-    shares = [f"{_quiet(column.words.levels[level])} {counts[level] / len(rows):.1%}" for level in common]
-    return f"{levels} classes: {_listed(shares, levels)}"
+    shares = [f"{plain(column.words.levels[level])} {counts[level] / len(rows):.1%}" for level in common]
+    return f"{quantity(levels, 'class')}: {_listed(shares, levels)}"
 
 
 def _brief(column: ColumnSchema) -> str:
     facts = [quantity(column.levels, "level")] if column.kind == "categorical" else []
     facts += [f"{column.missing:,} missing"] if column.missing else []
-    return _quiet(column.name) + (f" ({', '.join(facts)})" if facts else "")
-
-
-def _quiet(name: str) -> str:
-    """A name without quotation marks unless it would be unreadable."""
-    short = shorten(name)
-    return short if short and "," not in short else repr(short)
+    return plain(column.name) + (f" ({', '.join(facts)})" if facts else "")
 
 
 def _listed(items: Iterable[str], total: int, most: int = 12) -> str:

@@ -51,8 +51,8 @@ def split_rows(
     (6, 2, 2)
     """
     for name, fraction in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
-        if not 0 < fraction < 1:
-            raise ConfigError(name, got=fraction, needed="a number between 0 and 1, such as 0.2")
+        if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+            raise ConfigError(name, got=repr(fraction), needed="a number between 0 and 1, such as 0.2")
     n = len(rows)
     of_row = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]  # each row's unit
     label = np.zeros(n, dtype=np.int64) if labels is None else np.unique(labels, return_inverse=True)[1]

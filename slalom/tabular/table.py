@@ -35,6 +35,7 @@ __all__ = [
     "parse_boolean",
     "parse_number",
     "parse_time",
+    "plain",
     "quantity",
     "shorten",
     "unique_names",
@@ -116,6 +117,16 @@ def shorten(text: str, width: int = 40) -> str:
     """A cell as it is quoted in a message: on one line and of bounded length."""
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def plain(name: str) -> str:
+    """A name as it stands in a list: shortened, and without quotation marks unless it would be unreadable.
+
+    >>> print(plain("Oslo"), plain("Oslo, Norway"), plain(""))
+    Oslo 'Oslo, Norway' ''
+    """
+    short = shorten(name)
+    return short if short.isprintable() and short and "," not in short else repr(short)
 
 
 def unique_names(names: Sequence[str], source: str, hint: str | None = None) -> None:
@@ -326,7 +337,7 @@ class Table:
         try:
             return self._columns[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self._columns, n=1)
+            near = difflib.get_close_matches(str(name), self._columns, n=1)
             shown = [shorten(other) for other in self.names[:12]] + ["…"] * (len(self._columns) > 12)
             raise DataError(
                 f"{self.source}: no column {name!r}",

@@ -22,6 +22,7 @@ from slalom.tabular.table import (
     Table,
     parse_boolean,
     parse_number,
+    plain,
     quantity,
     shorten,
 )
@@ -58,7 +59,7 @@ class ClassTarget:
         if (codes < 0).any():
             row = int(rows[(codes < 0).argmax()])
             word = column.words.levels[column.words.codes[row]]
-            shown = ", ".join(map(shorten, self.classes[:12])) + ", …" * (len(self.classes) > 12)
+            shown = ", ".join(map(plain, self.classes[:12])) + ", …" * (len(self.classes) > 12)
             raise DataError(column.where(row), got=repr(shorten(word)), needed=f"one of the classes {shown}")
         return codes
 
@@ -126,15 +127,15 @@ def fit_target(table: Table, schema: Schema, rows: IntArray) -> Target:
     Raises:
         DataError: numbers that do not differ within the rows.
     """
-    column = table[schema.target]
+    column, where = table[schema.target], f"{table.source}, target {schema.target!r}"
     if schema.task == "regression":
         y = column.numbers()[rows]
         scale = float(y.std())
         if not scale > 0:
-            raise DataError(f"{table.source}, target {schema.target!r}", got="one value in all training rows")
+            raise DataError(where, got="one value in all training rows", needed="two at least")
         return NumberTarget(schema.target, float(y.mean()), scale, float(y.min()), float(y.max()))
     if column.words.counts(rows).max() == len(rows):
-        raise DataError(f"{table.source}, target {schema.target!r}", got="one class in all training rows")
+        raise DataError(where, got="one class in all training rows", needed="two at least")
     labels = column.words.levels
     if column.type == "number":
         labels = tuple(sorted(labels, key=float))

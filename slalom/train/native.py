@@ -14,7 +14,7 @@ import numpy as np
 from slalom.compiler.loop import Draw, Loop, Reason, row_order
 from slalom.compiler.native import native, obstacle
 from slalom.core.primitive import Array
-from slalom.core.random import default_generator
+from slalom.core.random import Generator, default_generator
 from slalom.core.tensor import Tensor
 from slalom.data.loader import batch_slices
 from slalom.train.feed import Batch, Order
@@ -42,6 +42,7 @@ class NativeSteps:
         self.arrays, self.weight = ([], None) if data is None else data
         self._cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
         self._loops: dict[Any, Loop] = {}  # by the rows or the types of a batch
+        self._generator = Generator(fit.options.seed, STEP_STREAM).state.tolist()
         self.threads: set[int] = set()
         """How many threads took part in runs."""
 
@@ -83,6 +84,8 @@ class NativeSteps:
         recording = self.fit.trainer.program.recorded_step(items, weight)
         if recording is None:
             return None
+        if len(self._loops) == self.fit.trainer.program.KEPT:
+            del self._loops[next(iter(self._loops))]
         try:
             self._loops[key] = Loop(recording, arrays, default_generator.state._storage)
         except LookupError:
@@ -123,21 +126,25 @@ class NativeSteps:
         """Make at most ``left`` steps; whether it went well."""
         fit, trainer = self.fit, self.fit.trainer
         threads, steps = loop.pace.next()
-        steps = min(steps, left)
+        # A rate that is a tensor is state, which a run leaves as it finds it: the schedule sets it between runs.
+        steps = 1 if trainer.schedule is not None and self._rates_are_tensors() else min(steps, left)
         if fit.checkpoint is not None:
             steps = min(steps, fit.checkpoint.steps_until_due(fit))
-        first = trainer.step
-        default_generator.set(fit.options.seed, STEP_STREAM, first << 20)
         rates = self._rates(loop, steps)
         loop.total[:] = 0 if fit.sums is None else fit.sums
         started = time.perf_counter()
-        outcome = loop.run(index, steps, threads, rates=rates, draw=Draw(first << 20, 1 << 20))
+        seed, stream, _ = self._generator
+        draw = Draw((seed, stream, trainer.step << 20), 1 << 20)
+        outcome = loop.run(index, steps, threads, rates=rates, draw=draw)
         if outcome.steps:
             self.threads.add(outcome.threads)
             loop.pace.note(threads, outcome.steps, time.perf_counter() - started)
             fit.made(outcome.steps, loop.total.copy(), loop.latest.copy())
         loop.table.status = 0
         return outcome.reason in (Reason.FINISHED, Reason.STOPPED)
+
+    def _rates_are_tensors(self) -> bool:
+        return any(isinstance(group["lr"], Tensor) for group in self.fit.optimizer.param_groups)
 
     def _rates(self, loop: Loop, steps: int) -> Array | None:
         """What steers each of the next steps; None if a schedule does not change it."""

@@ -100,7 +100,10 @@ def _bar(stream: TextIO) -> Any:
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
     except ImportError:
         return None
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return RichProgress(*columns, console=Console(file=stream), transient=True)
+    # In a narrow terminal it is the numbers that are cut short, not the bar.
+    numbers = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+    columns = (BarColumn(20), TaskProgressColumn(), TimeRemainingColumn(), numbers)
+    return RichProgress(*columns, console=Console(file=stream), transient=True, expand=True)

@@ -1,0 +1,139 @@
+"""Views as index expressions: exact where they go below zero, and of bounded size, however deep views are stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import slalom
+from slalom import Tensor
+from slalom.compiler.index import Axis, Element, Expr, Quotient, Remainder, nested
+from slalom.compiler.native import native
+from slalom.compiler.nodes import walk
+from slalom.compiler.schedule import CASES
+
+native_only = pytest.mark.skipif(not native(), reason="no native code here")
+
+
+# --- quotients and remainders -----------------------------------------------------------------------------------------
+def value(expr: Expr, at: tuple[int, ...]) -> int:
+    """An expression where the axes have these values, as code computes it: it divides without a sign."""
+    total = expr.constant
+    for atom, c in expr.terms:
+        assert not isinstance(atom, Element)
+        if isinstance(atom, Axis):
+            total += c * at[atom.number]
+            continue
+        of = value(atom.of, at) % 2**64
+        total += c * (of // atom.by if isinstance(atom, Quotient) else of % atom.by)
+    return total
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> tuple[Expr, tuple[int, ...]]:
+    extents = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    expr = Expr((), draw(st.integers(-40, 40)))
+    for i, n in enumerate(extents):
+        expr = expr.plus(Expr(((Axis(i, n), 1),)), draw(st.integers(-12, 12)))
+    return expr, tuple(extents)
+
+
+def places(extents: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    return product(*map(range, extents))
+
+
+@given(expressions(), st.integers(1, 12), st.integers(1, 12))
+def test_quotients_and_remainders(drawn: tuple[Expr, tuple[int, ...]], n: int, m: int) -> None:
+    expr, extents = drawn
+    for at in places(extents):
+        x = value(expr, at)
+        assert value(expr.quotient(n), at) == x // n
+        assert value(expr.remainder(n), at) == x % n
+        assert value(expr.quotient(n).plus(expr.remainder(m), 2).remainder(n), at) == (x // n + 2 * (x % m)) % n
+        assert value(expr.remainder(n).plus(Expr((), -3)).quotient(m), at) == (x % n - 3) // m
+
+
+@given(expressions(), st.integers(1, 12))
+def test_what_is_divided_is_never_negative(drawn: tuple[Expr, tuple[int, ...]], n: int) -> None:
+    expr, _ = drawn
+    for found in (expr.quotient(n), expr.remainder(n)):
+        for part in nested(found):
+            assert all(a.of.range[0] >= 0 for a, _ in part.terms if isinstance(a, Quotient | Remainder))
+
+
+# --- stacked views ----------------------------------------------------------------------------------------------------
+def same(function: Callable[[Tensor], Tensor], x: Tensor) -> slalom.compiler.stage.Compiled:
+    compiled = slalom.compile(function)
+    np.testing.assert_array_equal(compiled(x).numpy(), function(x).numpy())
+    return compiled
+
+
+def rolled(x: Tensor, n: int) -> Tensor:
+    flat = x.reshape(-1)
+    return slalom.cat([flat[n:], flat[:n]]).reshape(x.shape)
+
+
+@native_only
+@pytest.mark.parametrize("n", [4, 5, 7, 16, 17])
+@pytest.mark.parametrize("by", [1, 3, 8, 15])
+def test_flips_of_what_was_rolled(n: int, by: int) -> None:
+    x = slalom.arange(n * n).reshape(n, n)
+    same(lambda x: rolled(rolled(x, 2 * by % n).T, by).flip(0) + 1, x)
+    same(lambda x: rolled(rolled(x.flip(1), by).T.flip(0), by).flip(0, 1) + 1, x)
+
+
+@native_only
+@pytest.mark.parametrize("times", [3, 10])
+@pytest.mark.parametrize(
+    "end", [lambda x: x, lambda x: x + 1, lambda x: x.sum(), lambda x: x.reshape(-1, 1) @ x[:1].reshape(1, 1)]
+)
+def test_views_of_views_do_not_grow_without_bound(times: int, end: Callable[[Tensor], Tensor]) -> None:
+    def doubled(x: Tensor) -> Tensor:
+        for _ in range(times):
+            x = slalom.cat([x, x])
+        return end(x)
+
+    compiled = same(doubled, Tensor(np.arange(3, dtype=np.float32)))
+    for kernel in compiled.kernels.kernels:
+        nodes = sum(1 for body in kernel.bodies.values() for _ in walk(body))
+        assert nodes <= 4 * CASES
+
+
+@native_only
+def test_many_pieces_are_one_view() -> None:
+    compiled = same(
+        lambda x: slalom.cat([x[i : i + 1] * (i + 1) for i in range(3 * CASES)]), slalom.arange(3.0 * CASES)
+    )
+    assert len(compiled.kernels.kernels) <= 2
+
+
+# --- long chains ------------------------------------------------------------------------------------------------------
+@native_only
+@pytest.mark.parametrize(
+    "end", [lambda x: x, lambda x: x.sum(1), lambda x: x - x.amax(1, keepdim=True), lambda x: x.sum(0)]
+)
+def test_a_long_chain_of_operations_is_one_kernel(end: Callable[[Tensor], Tensor]) -> None:
+    def chain(x: Tensor) -> Tensor:
+        for i in range(400):
+            x = x * 0.5 + float(i % 7)
+        return end(x)
+
+    compiled = same(chain, slalom.arange(40.0).reshape(2, 20))
+    assert len(compiled.kernels.kernels) == 1
+
+
+@native_only
+def test_a_long_chain_after_a_product() -> None:
+    def chain(x: Tensor) -> Tensor:
+        y = x @ x
+        for _ in range(600):
+            y = y + x[0, 0]
+        return y
+
+    compiled = same(chain, slalom.arange(16.0).reshape(4, 4))
+    assert [kernel.kind for kernel in compiled.kernels.kernels] == ["product"]
