@@ -220,6 +220,8 @@ GATHERS: dict[str, Callable[[Any, Any], Any]] = {
     "of a gather": lambda x, i: x[slalom.zeros(3, dtype="int64")][:, i],
     "among zeros": lambda x, i: nn.functional.pad(x[i], (1, 1)),
     "joined": lambda x, i: slalom.cat([x, x[i]]),
+    "of a repeated row": lambda x, i: x[:1].expand(7, 7)[i],
+    "of one row": lambda x, i: x.reshape(1, 49)[i // 7],
     "of a number": lambda x, i: x[i.sum() - i.sum() + i[-1]],
 }
 
@@ -241,6 +243,13 @@ def test_an_index_out_of_range_is_the_same_error_and_writes_nothing(name: str, b
     assert (total.numpy() == 1).all()
     step(x, slalom.tensor([6, 6, 6]))
     assert (total.numpy() == 2).all()
+
+
+def test_more_rows_than_there_are() -> None:
+    step = slalom.compile(lambda x: x[slalom.arange(8)] * 2)
+    step(slalom.ones(8, 3))
+    with pytest.raises(IndexRangeError):
+        step(slalom.ones(7, 3))
 
 
 def test_a_scatter_out_of_range_and_a_negative_power() -> None:

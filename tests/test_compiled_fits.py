@@ -19,6 +19,7 @@ from slalom.errors import DivergenceError
 from slalom.train import Callback, Trainer
 from slalom.train.loop import Fit
 
+NATIVE_BITS = True
 pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
 
 ROWS = 70

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 import slalom
 from slalom import compile as staged
 from slalom import nn, optim
-from slalom.compiler import llvm
+from slalom.compiler import llvm, lower, native, runtime
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor
 from slalom.compiler.program import Program as Native
@@ -161,15 +162,12 @@ def test_many_random_graphs(exact: bool) -> None:
 
 
 # --- networks -----------------------------------------------------------------------------------------------------
-def network(sizes: tuple[int, ...], batch: int) -> tuple[Graph, dict[int, int], list[np.ndarray]]:
-    """A training step of a classifier with Adam: its graph, which outputs are written to which inputs, and inputs."""
-    slalom.manual_seed(0)
-    layers: list[nn.Module] = []
-    for a, b in pairwise(sizes):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1])
+Recorded = tuple[Graph, dict[int, int], list[np.ndarray]]
+
+
+def training(model: nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], x: Any, y: Any) -> Recorded:
+    """A training step with Adam: its graph, which outputs are written to which inputs, and the inputs."""
     optimizer = optim.Adam(model.parameters(), lr=0.01)
-    loss_of = nn.CrossEntropyLoss()
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()
@@ -178,12 +176,21 @@ def network(sizes: tuple[int, ...], batch: int) -> tuple[Graph, dict[int, int], 
         optimizer.step()
         return loss
 
-    rng = np.random.default_rng(batch)
-    x, y = rng.normal(size=(batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
     return recorded(staged(step), Tensor(x), Tensor(y))
 
 
-def recorded(function: Any, *arguments: Tensor) -> tuple[Graph, dict[int, int], list[np.ndarray]]:
+def network(sizes: tuple[int, ...], batch: int) -> Recorded:
+    """A training step of a classifier."""
+    slalom.manual_seed(0)
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    rng = np.random.default_rng(batch)
+    x, y = rng.normal(size=(batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], batch)
+    return training(nn.Sequential(*layers[:-1]), nn.CrossEntropyLoss(), x, y)
+
+
+def recorded(function: Any, *arguments: Tensor) -> Recorded:
     """The graph of a call, the outputs that are written to inputs, and the inputs."""
     function.record(*arguments)  # the first one makes the optimizer's state
     record, leaves = function.record(*arguments)
@@ -214,13 +221,25 @@ def kernels_of(graph: Graph, targets: dict[int, int]) -> set[str]:
     return set(llvm.keys([call.builder for call in Native(graph, targets).lowered.calls]))
 
 
-def test_other_numbers_of_rows_need_no_other_kernels() -> None:
+NETS: dict[str, Callable[[], list[nn.Module]]] = {
+    "plain": lambda: [nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)],
+    "batch norm": lambda: [nn.Linear(30, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10)],
+    "layer norm": lambda: [nn.Linear(30, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 10), nn.Tanh()],
+}
+LOSSES = {"classes": nn.CrossEntropyLoss(), "values": nn.MSELoss()}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("net", NETS)
+def test_other_numbers_of_rows_need_no_other_kernels(net: str, loss: str) -> None:
     """1,003 rows at batch 128 end with 107; and predictions for any number."""
-    sizes = (30, 64, 64, 10)
-    known = kernels_of(*network(sizes, 128)[:2])
-    assert kernels_of(*network(sizes, 1003 % 128)[:2]) <= known
-    model = nn.Sequential(nn.Linear(30, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(1))
-    step = staged(model.forward)
+    model = nn.Sequential(*NETS[net]())
+    made = []
+    for rows in (128, 1003 % 128):
+        y = np.arange(rows) % 10 if loss == "classes" else np.ones((rows, 10), np.float32)
+        made.append(kernels_of(*training(model, LOSSES[loss], np.ones((rows, 30), np.float32), y)[:2]))
+    assert made[1] <= made[0]
+    step = staged(nn.Sequential(*NETS[net](), nn.Softmax(1)).eval().forward)
     made = [kernels_of(*recorded(step, slalom.ones(n, 30))[:2]) for n in (1024, 2, 7, 33, 128, 1000, 1003)]
     assert set().union(*made) == made[0]
 
@@ -249,3 +268,30 @@ def test_random_graphs_have_the_same_bits_on_every_machine() -> None:
         on_every_width(*drawn)
 
     each()
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("threads", [2, 3])
+def test_random_graphs_have_the_same_bits_on_several_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLALOM_CACHE_DIR", "")
+    run, teams = native.Table.run, Counter[int]()
+
+    def counted(table: native.Table, steps: int, wanted: int) -> Any:
+        outcome = run(table, steps, wanted)
+        teams[outcome.threads] += 1
+        return outcome
+
+    @settings(max_examples=40)
+    @given(graphs(False))
+    def each(drawn: tuple[Graph, list[np.ndarray]]) -> None:
+        graph, inputs = drawn
+        alone = NativeExecutor(graph, {})(inputs)
+        with monkeypatch.context() as patch:  # every call is worth another thread
+            patch.setattr(lower, "GRAIN", 1)
+            patch.setattr(native, "SHARED", 0)
+            patch.setattr(native.Table, "run", counted)
+            patch.setattr(runtime, "get_num_threads", lambda: threads)
+            assert all(map(same, alone, NativeExecutor(graph, {})(inputs))), f"{graph}"
+
+    each()
+    assert teams[threads] > 20, f"{teams}"

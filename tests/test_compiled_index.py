@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 import slalom
 from slalom import Tensor
-from slalom.compiler.index import Axis, Element, Expr, Quotient, Remainder, nested
+from slalom.compiler.index import Axis, Condition, Element, Expr, Quotient, Remainder, axes_of, cases, nested
 from slalom.compiler.native import native
 from slalom.compiler.nodes import walk
 from slalom.compiler.schedule import CASES
+from slalom.core.ops.structural import CONCATENATE
 
+NATIVE_BITS = True
 native_only = pytest.mark.skipif(not native(), reason="no native code here")
 
 
@@ -104,6 +107,21 @@ def test_views_of_views_do_not_grow_without_bound(times: int, end: Callable[[Ten
         assert nodes <= 4 * CASES
 
 
+def test_a_case_holds_two_bounds_however_many_there_are() -> None:
+    pieces = [(1, 5)] * 20
+    found = cases(CONCATENATE.index, axes_of((20, 5)), pieces, {"axis": 0})
+    assert len(found) == 20 and max(len(case.conditions) for case in found) == 2
+    for row in range(20):
+        held = [case for case in found if all(holds(c, (row, 0)) for c in case.conditions)]
+        assert [case.operand for case in held] == [row]
+        assert value(held[0].at[0], (row, 0)) == 0
+
+
+def holds(condition: Condition, at: tuple[int, ...]) -> bool:
+    x = value(condition.expr, at)
+    return bool(getattr(operator, condition.how)(x, condition.number))
+
+
 @native_only
 def test_many_pieces_are_one_view() -> None:
     compiled = same(
@@ -120,7 +138,7 @@ def test_many_pieces_are_one_view() -> None:
 def test_a_long_chain_of_operations_is_one_kernel(end: Callable[[Tensor], Tensor]) -> None:
     def chain(x: Tensor) -> Tensor:
         for i in range(400):
-            x = x * 0.5 + float(i % 7)
+            x = float(i % 7) - x
         return end(x)
 
     compiled = same(chain, slalom.arange(40.0).reshape(2, 20))
@@ -137,3 +155,46 @@ def test_a_long_chain_after_a_product() -> None:
 
     compiled = same(chain, slalom.arange(16.0).reshape(4, 4))
     assert [kernel.kind for kernel in compiled.kernels.kernels] == ["product"]
+
+
+# --- rows that are kept apart -----------------------------------------------------------------------------------------
+ROWS, COLUMNS = 17, 512
+ORDER = Tensor(np.arange(ROWS)[::-1] // 2)
+
+
+def added(x: Tensor) -> Tensor:
+    y = x * 0
+    y.index_add_(0, ORDER, x)
+    return y
+
+
+TEMPLATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cumsum": lambda x: x.cumsum(0),
+    "argsort": lambda x: x.argsort(1),
+    "scatter_add": added,
+    "random_bits": slalom.rand_like,
+}
+
+
+@native_only
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("reader", [lambda y: y + 1, lambda y: y.T + 1, lambda y: y.to(np.float32).mean(0)])
+def test_what_templates_write_has_no_gaps(name: str, reader: Callable[[Tensor], Tensor]) -> None:
+    """Rows of 2 KiB are kept apart in memory, for the cache's sake; but not where a template writes them."""
+    x = Tensor(np.random.default_rng(0).integers(-9, 9, (ROWS, COLUMNS)).astype(np.float32))
+
+    def function(x: Tensor) -> Tensor:
+        return reader(TEMPLATES[name](x))
+
+    slalom.manual_seed(4)
+    expected = function(x)
+    slalom.manual_seed(4)
+    compiled = slalom.compile(function)
+    np.testing.assert_allclose(compiled(x).numpy(), expected.numpy(), rtol=1e-6)
+    assert any(kernel.eq and kernel.eq.prim.name == name for kernel in compiled.kernels.kernels)
+
+
+@native_only
+def test_what_loops_write_is_kept_apart() -> None:
+    compiled = same(lambda x: x.exp() @ x.exp().T * 0, slalom.zeros(COLUMNS, COLUMNS))
+    assert (COLUMNS + 16, 1) in compiled.kernels.strides.values()

@@ -214,9 +214,8 @@ class Condition(NamedTuple):
     def negated(self) -> Condition:
         return self._replace(how={"lt": "ge", "ge": "lt", "eq": "ne", "ne": "eq"}[self.how])
 
-    def decided(self) -> bool | None:
-        """Its truth, where ranges tell it."""
-        low, high = self.expr.range
+    def decided(self, low: int, high: int) -> bool | None:
+        """Its truth, where the range of its expression tells it."""
         n = self.number
         if self.how in ("lt", "ge"):
             return (high < n) == (self.how == "lt") if high < n or low >= n else None
@@ -238,16 +237,32 @@ class _Path:
 
     def __init__(self, choices: list[bool]) -> None:
         self.choices = choices
-        self.conditions: list[Condition] = []
+        self.count = 0
+        self._ranges: dict[Expr, tuple[int, int]] = {}  # as far as the choices tell
+        self._conditions: dict[Any, Condition] = {}
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What all choices come to: of several bounds for one expression the last, which is the tightest."""
+        return tuple(self._conditions.values())
 
     def decide(self, condition: Condition) -> bool:
-        known = condition.decided()
+        expr, n = Expr(condition.expr.terms), condition.number - condition.expr.constant
+        condition = Condition(expr, condition.how, n)
+        low, high = self._ranges.get(expr, expr.range)
+        known = condition.decided(low, high)
         if known is not None:
             return known
-        if len(self.conditions) == len(self.choices):
+        if self.count == len(self.choices):
             self.choices.append(True)
-        chosen = self.choices[len(self.conditions)]
-        self.conditions.append(condition if chosen else condition.negated())
+        chosen = self.choices[self.count]
+        self.count += 1
+        made = condition if chosen else condition.negated()
+        if made.how == "lt":
+            self._ranges[expr] = low, n - 1
+        elif made.how == "ge":
+            self._ranges[expr] = n, high
+        self._conditions[(expr, made.how) if made.how in ("lt", "ge") else made] = made
         return chosen
 
 
@@ -319,7 +334,7 @@ def cases(map_: Callable[..., Any], index: Index, shapes: Iterable[Shape], param
             place = map_(tuple(map(_Symbol, index)), *shapes, **params)
         finally:
             _PATH.reset(token)
-        conditions = tuple(path.conditions)
+        conditions = path.conditions
         if place is None:
             found.append(Case(conditions, None, ()))
         else:

@@ -86,6 +86,17 @@ def elements_of(index: Index) -> Iterator[Element]:
                 yield from elements_of((atom.of,))
 
 
+def elements_in(node: Node) -> Iterator[Element]:
+    """The integers from data that all indices and conditions in a node are made of."""
+    for part in walk(node):
+        if isinstance(part, Read):
+            yield from elements_of(part.at)
+        elif isinstance(part, Position):
+            yield from elements_of((part.expr,))
+        elif isinstance(part, Choose):
+            yield from elements_of(tuple([c.expr for conditions, _ in part.cases for c in conditions]))
+
+
 @dataclass(eq=False)
 class Kernel:
     """One loop nest, or one template.

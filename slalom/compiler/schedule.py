@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from slalom.compiler.index import ZERO, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of
+from slalom.compiler.index import ZERO, Condition, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -26,6 +26,7 @@ from slalom.compiler.nodes import (
     Position,
     Read,
     Schedule,
+    elements_in,
     elements_of,
     locals_of,
     reads,
@@ -206,7 +207,7 @@ class _Scheduler:
         needs = 0
         bit = 1 << kernel.number
         stack = [read.value for read in reads(node)]
-        stack += [e.value for read in reads(node) for e in elements_of(read.at)]
+        stack += [e.value for e in elements_in(node)]
         while stack:
             value = stack.pop()
             home = self.home.get(value)
@@ -262,6 +263,7 @@ class _Scheduler:
         operands = tuple((self.whole(v), None) for v in eq.inputs)
         out = self.types[eq.out].shape
         kernel = self._new("index", out, eq=eq, operands=operands)
+        self.plain.add(eq.out)
         self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
 
     def _expanded(self, value: int, batch: Shape) -> int:
@@ -378,13 +380,19 @@ class _Scheduler:
         rank = len(self.types[indices[0]].shape) if indices else 0
         places: list[Expr] = []
         for i, bound in zip(indices, shape, strict=False):
-            if i in self.counts:
+            if i in self.counts and self.types[i].shape[0] <= bound:
                 places.append(index[0])
                 continue
             element = Element(i, index[:rank], bound)
             kernel.elements.setdefault(element, self._node(i, index[:rank], kernel))
             places.append(Expr(((element, 1),)))
-        return self._node(x, (*places, *index[rank:]), kernel)
+        node = self._node(x, (*places, *index[rank:]), kernel)
+        seen = set(elements_in(node))
+        for place in places:  # an integer that makes no difference (of an axis that was broadcast) is checked as well
+            if not seen.issuperset(elements_of((place,))):
+                known = Condition(place, "ge", 0)
+                node = Choose((((known,), node), ((known.negated(),), None)), eq.out)
+        return node
 
     def _free(self, value: int) -> bool:
         """Whether it may be computed again by every reader."""

@@ -378,10 +378,10 @@ def relu_again(d: Draft, eq: Line) -> int | None:
 
 @rule(p.ABS)
 def abs_again(d: Draft, eq: Line) -> int | None:
-    """abs(abs(x)) → abs(x); abs(−x) → abs(x)"""
+    """abs(abs(x)) → abs(x); abs(−x) → abs(x), but of unsigned integers, whose −x is another one"""
     if d.made(eq.inputs[0], p.ABS):
         return eq.inputs[0]
-    x = d.source(eq.inputs[0], p.NEG)
+    x = d.source(eq.inputs[0], p.NEG) if eq.type.dtype.kind != "u" else None
     return None if x is None else d.emit(p.ABS, x)
 
 
@@ -425,19 +425,6 @@ def unit_factor(d: Draft, eq: Line) -> int | None:
         if factor is not None and factor == -1:
             return d.emit(p.NEG, x)
     return None
-
-
-@rule(p.DIV)
-def power_of_two(d: Draft, eq: Line) -> int | None:
-    """x / 2ᵏ → x · 2⁻ᵏ, exact as long as both are normal numbers"""
-    x, y = eq.inputs
-    divisor = d.scalar(y)
-    if divisor is None or not np.isfinite(divisor) or abs(np.frexp(divisor)[0]) != 0.5:
-        return None
-    tiny = np.finfo(divisor.dtype).tiny
-    if not tiny <= abs(divisor) <= 1 / tiny:
-        return None
-    return d.emit(p.MUL, x, d.number(1 / float(divisor), y))
 
 
 @rule(p.POW)
