@@ -31,11 +31,16 @@ def checked_kept(m: Maker) -> int:
     return m.sum(m.matmul(m.arg(96, 8), m.arg(8, 70)), axes=(0, 1), keepdims=True)
 
 
+def vector(m: Maker) -> int:
+    return m.sum(m.arg(100_000), axes=(0,), keepdims=False)
+
+
 CUT = [
     # what is written, the shapes of the sums that are left
     (columns, [(10, 3), (3,)]),
     (columns_kept, [(2, 3), (1, 3)]),
     (gradient, [(4, 5)]),
+    (vector, [(100,), ()]),
     (checked, [(16,), ()]),
     (checked_kept, [(16,), ()]),
 ]

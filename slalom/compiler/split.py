@@ -20,6 +20,8 @@ ROWS: Final = 2048
 """From so many rows on, sums over rows are cut."""
 SHORT, LONG = 256, 1024
 """Rows of a block: as many of these as divide the whole."""
+VERY_LONG: Final = 1 << 16
+"""Elements of a vector from which on its sum is cut."""
 ELEMENTS: Final = 4096
 """From so many elements on, the sum of a matrix is cut, into at most ``PARTS``."""
 PARTS: Final = 16
@@ -44,6 +46,17 @@ def _columns(d: Draft, eq: Line) -> int | None:
         return None
     parts = d.emit(r.SUM, d.reshape(x, (shape[0] // rows, rows, shape[1])), axes=(1,), keepdims=False)
     return d.emit(r.SUM, parts, axes=(0,), keepdims=eq.params["keepdims"])
+
+
+def _vector(d: Draft, eq: Line) -> int | None:
+    """Σ of a very long vector → Σ over blocks of Σ over a block: a chain so long would lose digits."""
+    (x,), shape = eq.inputs, d.shape(eq.inputs[0])
+    if len(shape) != 1 or eq.params["axes"] != (0,) or eq.type.dtype.kind != "f" or shape[0] < VERY_LONG:
+        return None
+    if not (length := _block(shape[0])):
+        return None
+    blocks = d.emit(r.SUM, d.reshape(x, (shape[0] // length, length)), axes=(1,), keepdims=False)
+    return d.emit(r.SUM, blocks, axes=(0,), keepdims=eq.params["keepdims"])
 
 
 def _whole(d: Draft, eq: Line) -> int | None:
@@ -76,4 +89,4 @@ def _product(d: Draft, eq: Line) -> int | None:
     return d.emit(r.SUM, parts, axes=(0,), keepdims=False)
 
 
-_RULES: Final[Mapping[Primitive, Sequence[Rule]]] = {r.SUM: [_columns, _whole], r.MATMUL: [_product]}
+_RULES: Final[Mapping[Primitive, Sequence[Rule]]] = {r.SUM: [_columns, _vector, _whole], r.MATMUL: [_product]}
