@@ -155,13 +155,17 @@ def test_a_row_alone_is_predicted_as_in_a_batch(case: str) -> None:
 
 
 def grown() -> int:
-    """Bytes of resident memory that 50 fits leave behind, after a few that warm the caches."""
+    """Bytes of resident memory that 50 fits leave behind, after as many as it takes to come to rest.
+
+    The first forty or so move memory by steps of one to five megabytes, once each: threads, caches, the allocator's
+    own pages. A leak grows on.
+    """
 
     def resident() -> int:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
 
-    for _ in range(10):
+    for _ in range(40):
         fitted("small", epochs=1)
     gc.collect()
     before = resident()
