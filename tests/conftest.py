@@ -17,6 +17,8 @@ from slalom.core import dtype, random
 
 ROOT = Path(__file__).resolve().parents[1]
 
+collect_ignore = ["lecture"]  # programs written for PyTorch, which test_lecture.py runs with Slalom's imports
+
 # The same examples at every run: a failure in CI must be the failure at the desk. Timings are never tests.
 hypothesis.settings.register_profile("slalom", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("slalom")
