@@ -7,15 +7,17 @@ extents and strides are run-time words and tails are masked columns and repeated
 A is read by single elements at any strides. B is read by vectors along n, from rows ``b_row`` apart in column tiles
 ``b_panel`` apart, which is one address for two layouts: a plain matrix (``b_panel`` = columns, ``b_row`` = its row
 stride), and panels that ``emit_pack`` wrote (``b_panel`` = K·columns, ``b_row`` = columns), where a tile's part of B
-is one contiguous run. Rows of A or B whose strides are multiples of 1 KiB and more meet in few sets of the cache: at
-4 KiB that costs a third of the speed, which one cache line of padding between rows gives back, or panels do.
+is one contiguous run. In the same way the row tiles of A are ``a_tile`` apart: rows · ``a_row`` in a plain matrix.
+Rows whose strides are multiples of 256 bytes and more meet in few sets of the cache, and a transposed A touches a line
+for every few of its elements: either costs up to half the speed. One cache line of padding between rows gives back
+the first, panels give back both.
 
 Source: Goto and van de Geijn, 2008 (panels); Van Zee and van de Geijn, 2015 (BLIS: the micro-kernel).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -33,7 +35,7 @@ class Product:
     scalar: of A, B and the accumulators; integers wrap around as NumPy's do.
     rows, vectors: the tile, in rows of A and vectors of 16 columns of B.
     batched: whether there is an outer index that moves A and B by strides of their own.
-    indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range).
+    indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
     """
 
@@ -58,7 +60,7 @@ class Operands(NamedTuple):
     """What stands in the argument words (any object that the caller can bind later). Strides count elements.
 
     m, n, k: the extents of C (M, N) and of the sum.
-    a, a_row, a_k: where A[m, k] is: a + m·a_row + k·a_k.
+    a, a_tile, a_row, a_k: where A[m, k] is: a + (m ÷ rows)·a_tile + (m mod rows)·a_row + k·a_k.
     b, b_panel, b_row: where B[k, n] is: b + (n ÷ columns)·b_panel + k·b_row + n mod columns.
     block: row tiles that are done for one column tile before the next; tasks are numbered (batch, block of rows,
         column tile, row tile). At least 1; all row tiles keep B's tile in the cache, fewer give each thread rows.
@@ -70,6 +72,7 @@ class Operands(NamedTuple):
     n: Any
     k: Any
     a: Any
+    a_tile: Any
     a_row: Any
     a_k: Any
     b: Any
@@ -117,26 +120,26 @@ def choose(
     return Product(scalar, rows, vectors, batched, indexed, logical)
 
 
-def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, unrolled: bool = True) -> None:
+def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, direct: bool = True) -> None:
     """Write the kernel; its range counts ``product.tasks(…)`` and may be split anywhere.
 
-    unrolled: the epilogue's text stands once for each vector of a tile's row, which is faster by some 5 %; a long one
-    (an optimizer's update) is better written once.
+    direct: the epilogue's text stands once for each vector of a tile, which it takes from its register: a short one is
+    then faster by some 10 %. A long one (an activation) takes the sums from memory, in a loop over the tile's rows.
     """
     with b.when(b.compare("slt", b.begin, b.end)):
-        _Emitter(b, product, operands, epilogue, unrolled).runs()
+        _Emitter(b, product, operands, epilogue, direct).runs()
 
 
 class _Emitter:
     """Writes one kernel, from the outermost loop inwards."""
 
-    def __init__(self, b: Builder, product: Product, operands: Operands, epilogue: Epilogue, unrolled: bool) -> None:
+    def __init__(self, b: Builder, product: Product, operands: Operands, epilogue: Epilogue, direct: bool) -> None:
         self.b, self.product, self.operands, self.epilogue = b, product, operands, epilogue
-        self.unrolled = unrolled or product.vectors == 1
+        self.direct = direct
         self.scalar, self.vector = Type(product.scalar), Type(product.scalar, LANES)
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
-        self.tile = b.stack(self.vector, product.rows * product.vectors)
+        self.tile = None if direct else b.stack(self.vector, product.rows * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
@@ -174,50 +177,62 @@ class _Emitter:
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
         left = b.sub(self.n, n)
+        whole = b.compare("sge", left, b.number(product.columns))
         masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
         # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
         masks = [b.binary("or", mask, literal(0, mask.type)) for mask in masks]
         with b.loop(first, b.add(first, count)) as i:
             m = b.mul(i, b.number(product.rows))
-            sums = self.sums(self.row_addresses(a, m), right, masks)
-            for at, value in enumerate(sums):
-                b.store(value.get(), b.offset(self.tile, at, self.vector), 64)
-            self.finish(batch, m, n, masks)
+            sums = self.sums(self.row_addresses(a, i, m), right, whole, masks)
+            self.finish(batch, m, n, [value.get() for value in sums], masks)
 
-    def row_addresses(self, a: Value, m: Value) -> list[Value]:
-        """Where each row of the tile begins; rows beyond M repeat the last one."""
+    def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
+        """Where each row of tile i, whose first row is m, begins; rows beyond M repeat the last one."""
         b = self.b
-        last = b.sub(self.m, b.number(1))
+        last = b.sub(b.sub(self.m, b.number(1)), m)
+        tile = a if self.product.indexed else b.offset(a, b.mul(i, self.word("a_tile")), self.scalar)
         found = []
         for r in range(self.product.rows):
-            row = b.intrinsic("smin", b.add(m, b.number(r)), last)
+            row = b.intrinsic("smin", b.number(r), last)
             if self.product.indexed:
-                row = b.load(I64, b.offset(self.word("a_index", PTR), row, I64))
-            found.append(b.offset(a, b.mul(row, self.a_row), self.scalar))
+                row = b.load(I64, b.offset(self.word("a_index", PTR), b.add(m, row), I64))
+            found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def sums(self, rows: list[Value], right: Value, masks: list[Value]) -> list[Variable]:
-        """The loop over k: one vector of B after the other times one element of each row."""
+    def sums(self, rows: list[Value], right: Value, whole: Value, masks: list[Value]) -> list[Variable]:
+        """The tile's sums. A masked load costs a place among the multiplications, so whole tiles go without; the others
+        are made vector by vector, as far as there are columns."""
         b = self.b
         sums = [b.variable(literal(0, self.vector)) for _ in range(len(rows) * len(masks))]
         with b.when(b.compare("sgt", self.k, b.number(0))):
-            at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(self.k)
-            with b.repeat_while(1000) as again:
-                here, column = line.get(), at.get()
-                vectors = [
-                    b.load_masked(self.vector, b.offset(here, v * LANES, self.scalar), mask)
-                    for v, mask in enumerate(masks)
-                ]
-                for r, row in enumerate(rows):
-                    element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
-                    for v, vector in enumerate(vectors):
-                        into = sums[r * len(masks) + v]
-                        into.set(self.multiply_add(element, vector, into.get()))
-                at.set(b.add(column, self.a_k))
-                line.set(b.offset(here, self.b_row, self.scalar))
-                left.set(b.sub(left.get(), b.number(1)))
-                again.append(b.compare("sgt", left.get(), b.number(0)))
+            with b.when(whole):
+                self.chain(rows, right, sums, [None] * len(masks))
+            with b.when(b.binary("xor", whole, literal(1, whole.type))):
+                for v, mask in enumerate(masks):
+                    with b.when(b.extract(mask)):
+                        self.chain(rows, b.offset(right, v * LANES, self.scalar), sums[v :: len(masks)], [mask])
         return sums
+
+    def chain(self, rows: list[Value], right: Value, sums: list[Variable], masks: Sequence[Value | None]) -> None:
+        """The loop over k: one vector of B after the other times one element of each row."""
+        b = self.b
+        at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(self.k)
+        with b.repeat_while(1000) as again:
+            here, column = line.get(), at.get()
+            places = [b.offset(here, v * LANES, self.scalar) for v in range(len(masks))]
+            vectors = [
+                b.load(self.vector, place) if mask is None else b.load_masked(self.vector, place, mask)
+                for place, mask in zip(places, masks, strict=True)
+            ]
+            for r, row in enumerate(rows):
+                element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
+                for v, vector in enumerate(vectors):
+                    into = sums[r * len(masks) + v]
+                    into.set(self.multiply_add(element, vector, into.get()))
+            at.set(b.add(column, self.a_k))
+            line.set(b.offset(here, self.b_row, self.scalar))
+            left.set(b.sub(left.get(), b.number(1)))
+            again.append(b.compare("sgt", left.get(), b.number(0)))
 
     def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
         if self.vector.floating:
@@ -226,40 +241,45 @@ class _Emitter:
             return self.b.binary("or", self.b.binary("and", x, y), total)
         return self.b.add(self.b.mul(x, y), total)
 
-    def finish(self, batch: Value, m: Value, n: Value, masks: list[Value]) -> None:
+    def finish(self, batch: Value, m: Value, n: Value, sums: list[Value], masks: list[Value]) -> None:
         """The epilogue for the tile's rows that exist."""
         b, vectors = self.b, self.product.vectors
-
-        def one(r: Value, v: Value, mask: Value | None = None) -> None:
-            place, column = b.add(b.mul(r, b.number(vectors)), v), b.add(n, b.mul(v, b.number(LANES)))
-            sums = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
-            self.epilogue(b, b.add(m, r), column, sums, mask or b.lanes_below(b.sub(self.n, column)), batch)
-
+        columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
+        if self.tile is None:
+            for r in range(self.product.rows):
+                row = b.add(m, b.number(r))
+                with b.when(b.compare("slt", row, self.m)):
+                    for v, mask in enumerate(masks):
+                        self.epilogue(b, row, columns[v], sums[r * vectors + v], mask, batch)
+            return
+        for i, value in enumerate(sums):
+            b.store(value, b.offset(self.tile, i, self.vector), 64)
         with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.number(self.product.rows))) as r:
-            if self.unrolled:
-                for i, mask in enumerate(masks):
-                    one(r, b.number(i), mask)
-            else:
-                with b.loop(0, b.intrinsic("smin", _ceil_div(b, b.sub(self.n, n), LANES), b.number(vectors))) as v:
-                    one(r, v)
+            for v, mask in enumerate(masks):
+                place = b.add(b.mul(r, b.number(vectors)), b.number(v))
+                found = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
+                self.epilogue(b, b.add(m, r), columns[v], found, mask, batch)
 
 
 @dataclass(frozen=True)
 class Packing:
     """The structure of a kernel that writes a K × N matrix in panels of ``columns`` columns: [panel][k][column].
 
+    columns: of a panel; in memory it is ``width`` wide. Those of a right-hand side are multiples of 16; a left-hand side
+        in panels is its transpose in panels of as many columns as a tile has rows.
     order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
     "any" (element by element: slow).
     """
 
     scalar: str = "float"
-    vectors: int = 2
+    columns: int = 2 * LANES
     order: Literal["rows", "columns", "any"] = "rows"
     batched: bool = False
 
     @property
-    def columns(self) -> int:
-        return self.vectors * LANES
+    def width(self) -> int:
+        """Columns of a panel in memory: 2, 4, 8 or a multiple of 16."""
+        return -(-self.columns // LANES) * LANES if self.columns > LANES // 2 else 1 << (self.columns - 1).bit_length()
 
     def tasks(self, n: int, batch: int = 1) -> int:
         """The extent of the kernel's parallel loop: its panels."""
@@ -270,7 +290,7 @@ class PackOperands(NamedTuple):
     """What stands in the argument words. Strides count elements.
 
     k, n: the extents. source, source_k, source_n: where the matrix's [k, n] is.
-    panels, panel: where the panels begin, and the stride from one to the next (≥ k·columns).
+    panels, panel: where the panels begin, and the stride from one to the next (≥ k·width).
     source_batch, panels_batch: the strides along the outer extent of a batched packing.
     """
 
@@ -331,14 +351,17 @@ class _Packer:
 
     def copy(self, read: Value, write: Value, left: Value) -> None:
         """Row by row, by vectors."""
-        b, vector = self.b, Type(self.packing.scalar, LANES)
-        masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(self.packing.vectors)]
+        b, width = self.b, self.packing.width
+        lanes = min(width, LANES)
+        vector = Type(self.packing.scalar, lanes)
+        valid = b.intrinsic("smin", left, b.number(self.packing.columns))
+        masks = [b.lanes_below(b.sub(valid, b.number(at)), lanes) for at in range(0, width, lanes)]
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.number(self.packing.columns)), self.scalar)
+            out = b.offset(write, b.mul(k, b.number(width)), self.scalar)
             for v, mask in enumerate(masks):
-                row = b.load_masked(vector, b.offset(line, v * LANES, self.scalar), mask)
-                b.store(row, b.offset(out, v * LANES, self.scalar))
+                row = b.load_masked(vector, b.offset(line, v * lanes, self.scalar), mask)
+                b.store(row, b.offset(out, v * lanes, self.scalar))
 
     def transpose(self, read: Value, write: Value, left: Value) -> None:
         """In blocks of four k by 16 columns; the last block begins early enough to be whole."""
@@ -362,15 +385,15 @@ class _Packer:
 
     def elements(self, read: Value, write: Value, left: Value) -> None:
         """Element by element."""
-        b, columns = self.b, self.packing.columns
-        valid = b.intrinsic("smin", left, b.number(columns))
+        b, width = self.b, self.packing.width
+        valid = b.intrinsic("smin", left, b.number(self.packing.columns))
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.number(columns)), self.scalar)
+            out = b.offset(write, b.mul(k, b.number(width)), self.scalar)
             with b.loop(0, valid) as n:
                 one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
                 b.store(one, b.offset(out, n, self.scalar))
-            with b.loop(valid, columns) as n:
+            with b.loop(valid, width) as n:
                 b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
 
 

@@ -55,6 +55,10 @@ LONG: Final = 512
 """Elements of a row from which on it has as many."""
 
 
+SHORT: Final = 4
+"""Operations on the sums of a product that may be written once for each register of a tile."""
+
+
 DEEP: Final = 64
 """Members of a kernel that may be made of one another without care."""
 
@@ -108,8 +112,14 @@ class Nest:
 
         tile = f"{product.rows} rows × {product.columns} columns"
         self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
-        gemm.emit(self.b, product, operands, finish)
+        gemm.emit(self.b, product, operands, finish, direct=self._is_short())
         self._report()
+
+    def _is_short(self) -> bool:
+        """Whether what is done with the sums of a product is a few cheap operations."""
+        nodes = [node for body in self.kernel.bodies.values() for node in walk(body)]
+        names = [node.name for node in nodes if isinstance(node, Apply)]
+        return len(names) <= SHORT and all(name in CHEAP for name in names) and len(self.kernel.stores) <= 2
 
     # --- nests ----------------------------------------------------------------------------------------------------
     def run(self) -> None:

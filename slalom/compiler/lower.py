@@ -19,6 +19,12 @@ BLOCK: Final = 16
 """Row tiles of a product that are done for one column tile before the next, at most."""
 GRAIN: Final = 60_000
 """Multiplications and additions of a product for each of which another thread is worth waking, about 0.25 µs …"""
+CROWDED: Final = 512
+"""Rows that begin at multiples of so many bytes share few sets of the cache."""
+SPREAD: Final = 1024
+"""From so many bytes on, the next row begins far away: another set, soon another page."""
+WORTH_PACKING: Final = 16_384
+"""Elements of a transposed left-hand side from which on a product is slower than with a copy in panels."""
 HEAVIER: Final = 8
 """… and how many of them any other operation takes the time of."""
 
@@ -156,18 +162,25 @@ class _Lowering:
             shape[n], scalar, m=shape[m] if turned else None, batched=bool(batch), logical=dtype.kind == "b",
             register_bytes=self.register_bytes,
         )  # fmt: skip
-        columns, b_row, b_batch = product.columns, b_at.coefficient(k), flat[1]
-        place, panel = Memory(right, b_at.constant * dtype.itemsize), columns
-        if b_at.coefficient(n) != 1 or _conflicts(b_row * dtype.itemsize, depth):
-            panels = -(-shape[n] // columns)
-            place = self._pack(right, b_at, scalar, product.vectors, (depth, shape[n]), (k, n), b_batch, many, panels)
-            b_row, panel = columns, depth * columns
-            b_batch = panels * panel if b_batch else 0
+        row_tiles, column_tiles = -(-shape[m] // product.rows), -(-shape[n] // product.columns)
+        a_place, a_row, a_k, a_batch = Memory(a, a_at.constant * dtype.itemsize), a_at.coefficient(m), a_at.coefficient(k), flat[0]
+        a_tile = product.rows * a_row
+        if a_row == 1 and column_tiles > 1 and a_k * dtype.itemsize >= SPREAD and depth * shape[m] >= WORTH_PACKING:
+            packing = gemm.Packing(scalar, product.rows, "rows", batched=many > 1 and a_batch > 0)
+            a_place = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), a_batch, many)
+            a_k, a_tile = packing.width, depth * packing.width
+            a_batch = row_tiles * a_tile if a_batch else 0
+        b_place, b_panel = Memory(right, b_at.constant * dtype.itemsize), product.columns
+        b_row, b_batch = b_at.coefficient(k), flat[1]
+        if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
+            order: Any = "rows" if b_at.coefficient(n) == 1 else "columns" if b_row == 1 else "any"
+            packing = gemm.Packing(scalar, product.columns, order, batched=many > 1 and b_batch > 0)
+            b_place = self._pack(right, b_at, packing, (depth, shape[n]), (k, n), b_batch, many)
+            b_row, b_panel = packing.width, depth * packing.width
+            b_batch = column_tiles * b_panel if b_batch else 0
         operands = gemm.Operands(
-            m=shape[m], n=shape[n], k=depth,
-            a=Memory(a, a_at.constant * dtype.itemsize), a_row=a_at.coefficient(m), a_k=a_at.coefficient(k),
-            b=place, b_panel=panel, b_row=b_row, block=self._block(-(-shape[m] // product.rows)),
-            a_batch=flat[0], b_batch=b_batch,
+            m=shape[m], n=shape[n], k=depth, a=a_place, a_tile=a_tile, a_row=a_row, a_k=a_k,
+            b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles), a_batch=a_batch, b_batch=b_batch,
         )  # fmt: skip
         nest = Nest(kernel, self.schedule)
         nest.product(product, operands, shape, turned=turned)
@@ -178,33 +191,33 @@ class _Lowering:
         """Row tiles that belong together: each thread gets rows of its own, which it has in its cache from before."""
         return max(1, min(BLOCK, -(-tiles // self.threads)))
 
+    @staticmethod
+    def _pays(row_bytes: int, depth: int, row_tiles: int) -> bool:
+        """Whether a right-hand side that lies in rows is worth packing: those of a column tile are read again for each
+        row tile, and lie far apart, or upon one another in the cache."""
+        return (depth >= 64 and row_bytes % CROWDED == 0) or (depth >= 128 and row_tiles >= 16)
+
     def _pack(
-        self, value: int, at: Expr, scalar: str, vectors: int, shape: tuple[int, int], axes: tuple[int, int],
-        stride: int, batch: int, panels: int,
+        self, value: int, at: Expr, packing: gemm.Packing, shape: tuple[int, int], axes: tuple[int, int],
+        stride: int, batch: int,
     ) -> Memory:  # fmt: skip
-        """Where a right-hand side lies in panels: packed once for all products that read it so."""
+        """Where an operand lies in panels: packed once for all products that read it so."""
         depth, n = shape
         steps = at.coefficient(axes[0]), at.coefficient(axes[1])
-        key = (value, at.constant, steps, shape, stride, vectors)
+        key = (value, at.constant, steps, shape, stride, packing)
         if key in self.packed:
             return Memory(self.packed[key])
         batch = batch if stride else 1
-        order: Any = "rows" if steps[1] == 1 else "columns" if steps[0] == 1 else "any"
-        packing = gemm.Packing(scalar, vectors, order, batched=batch > 1)
-        columns = packing.columns
         itemsize = self.types[value].dtype.itemsize
-        number = self._scratch(batch * panels * depth * columns * itemsize)
+        panel = depth * packing.width
+        whole = packing.tasks(n) * panel
+        number = self._scratch(batch * whole * itemsize)
         self.packed[key] = number
-        b, source, panel = Builder(), Memory(value, at.constant * itemsize), depth * columns
-        operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, panels * panel)
+        b, source = Builder(), Memory(value, at.constant * itemsize)
+        operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, whole)
         gemm.emit_pack(b, packing, operands)
         self._call(None, b, packing.tasks(n, batch), b.bound, writes=(number,), moved=batch * depth * n)
         return Memory(number)
-
-
-def _conflicts(row_bytes: int, depth: int) -> bool:
-    """Whether rows of B lie on top of one another in the cache, so that packing pays."""
-    return row_bytes % 2048 == 0 and depth >= 64
 
 
 def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:

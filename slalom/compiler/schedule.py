@@ -459,7 +459,7 @@ class _Scheduler:
         Those of a power of two would drive each other out when a product reads a column of them.
         """
         of = self.types[value]
-        if len(of.shape) < 2 or of.shape[-2] < 8 or of.shape[-1] * of.dtype.itemsize % 2048:
+        if len(of.shape) < 2 or of.shape[-2] < 8 or of.shape[-1] * of.dtype.itemsize % 256:
             return None
         row = of.shape[-1] + APART
         return (*(row * n for n in strides_of(of.shape[:-1])), 1)
