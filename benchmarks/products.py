@@ -120,7 +120,7 @@ def measure(case: Case, scalar: str, rounds: int) -> dict[str, Any]:
     product = gemm.choose(n, scalar, m=m if case.strided else None, batched=True)  # the batch repeats the product
     width = product.columns
     panels = aligned(np.zeros((-(-n // width), k, width), dtype))
-    packing, packer = gemm.Packing(scalar, product.vectors, "columns"), Builder()
+    packing, packer = gemm.Packing(scalar, product.columns, "columns"), Builder()
     gemm.emit_pack(packer, packing, gemm.PackOperands(*gemm.PackOperands._fields))
     pack, extents = native(packer), {"k": k, "n": n, "source": weight.ctypes.data, "source_n": k}
     packs = words(packer, {**extents, "panels": panels.ctypes.data, "panel": k * width})
@@ -130,7 +130,17 @@ def measure(case: Case, scalar: str, rounds: int) -> dict[str, Any]:
     b = Builder()
     gemm.emit(b, product, gemm.Operands(*gemm.Operands._fields), store)
     kernel, (row, column) = native(b), (stride // a.itemsize for stride in a.strides)
-    common = {"m": m, "n": n, "k": k, "a": a.ctypes.data, "a_row": row, "a_k": column, "a_batch": 0, "b_batch": 0}
+    common = {
+        "m": m,
+        "n": n,
+        "k": k,
+        "a": a.ctypes.data,
+        "a_tile": product.rows * row,
+        "a_row": row,
+        "a_k": column,
+        "a_batch": 0,
+        "b_batch": 0,
+    }
     common |= {"block": 1 << 40, "c": c.ctypes.data, "c_row": n}
     found: dict[str, Any] = {"case": case.name, "size": f"{m}×{k}×{n}", "tile": f"{product.rows}×{width}"}
     layouts = {"plain": (right, width, n), "packed": (panels, k * width, width)}

@@ -230,7 +230,7 @@ def run_fenced(
     def fence(value: int) -> Fenced:
         if value not in fences:
             array = inputs[given[value]] if value in given else graph.constants.get(value)
-            size = math.prod(types[value].shape) * types[value].dtype.itemsize if value < len(types) else None
+            size = lowered.schedule.elements(value) * types[value].dtype.itemsize if value < len(types) else None
             made = fences[value] = Fenced(lowered.scratch.get(value, size or 0), at_end)
             if array is not None:
                 made.bytes[:] = np.frombuffer(array.tobytes(), np.uint8)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from slalom.compiler import llvm
-from slalom.compiler.gemm import Operands, Packing, PackOperands, Product, choose, emit, emit_pack
+from slalom.compiler.gemm import _DEPTH, Operands, Packing, PackOperands, Product, choose, emit, emit_pack
 from slalom.compiler.ir import Builder, Type, Value
 
 SCALARS = {
@@ -84,9 +84,9 @@ def loaded(b: Builder, target: llvm.Target | None = None) -> Call:
 
 
 @cache
-def product_kernel(product: Product, unrolled: bool = True, bits: int = 512) -> Call:
+def product_kernel(product: Product, direct: bool = True, bits: int = 512) -> Call:
     b = Builder()
-    emit(b, product, Operands(*Operands._fields), stores, unrolled=unrolled)
+    emit(b, product, Operands(*Operands._fields), stores, direct=direct)
     return loaded(b, llvm.Target.host().limited(bits))
 
 
@@ -101,13 +101,14 @@ def elements(array: Array) -> list[int]:
     return [stride // array.itemsize for stride in array.strides]
 
 
-def packed(b: Array, vectors: int) -> Array:
-    """NumPy's way to panels: (K, N) → (panels, K, columns)."""
-    columns = 16 * vectors
+def packed(b: Array, columns: int, width: int) -> Array:
+    """NumPy's way to panels: (K, N) → (panels, K, width), each of so many columns and zeros after them."""
     count = -(-b.shape[-1] // columns)
-    wide = np.zeros((*b.shape[:-1], count * columns), b.dtype)
-    wide[..., : b.shape[-1]] = b
-    return np.moveaxis(wide.reshape(*b.shape[:-1], count, columns), -2, -3)
+    whole = np.zeros((*b.shape[:-1], count * columns), b.dtype)
+    whole[..., : b.shape[-1]] = b
+    panels = np.zeros((*b.shape[:-2], count, b.shape[-2], width), b.dtype)
+    panels[..., :columns] = np.moveaxis(whole.reshape(*b.shape[:-1], count, columns), -2, -3)
+    return panels
 
 
 def run(
@@ -116,11 +117,12 @@ def run(
     b: Array,
     *,
     panels: bool = False,
+    left_panels: bool = False,
     block: int = ALL_TILES,
     cuts: tuple[int, ...] = (),
     only: tuple[int, int] | None = None,
     rows: Array | None = None,
-    unrolled: bool = True,
+    direct: bool = True,
     bits: int = 512,
     at_end: bool = True,
 ) -> Array:
@@ -132,15 +134,18 @@ def run(
     m, k, n = a.shape[-2] if rows is None else len(rows), a.shape[-1], b.shape[-1]
     mark = a.dtype.type(MARK)
     c = guarded(np.full((batch, m, n + 3), mark, a.dtype), at_end)
-    right = guarded(packed(b, product.vectors), at_end) if panels else b
+    right = guarded(packed(b, product.columns, product.columns), at_end) if panels else b
+    packing = Packing(product.scalar, product.rows)
+    left = guarded(packed(a.swapaxes(-1, -2), packing.columns, packing.width), at_end) if left_panels else a
     words = {
         "m": m,
         "n": n,
         "k": k,
-        "a": a.ctypes.data,
-        "a_row": elements(a)[-2],
-        "a_k": elements(a)[-1],
-        "a_batch": elements(a)[0] if a.ndim == 3 else 0,
+        "a": left.ctypes.data,
+        "a_tile": elements(left)[-3] if left_panels else product.rows * elements(a)[-2],
+        "a_row": 1 if left_panels else elements(a)[-2],
+        "a_k": elements(left)[-2] if left_panels else elements(a)[-1],
+        "a_batch": elements(left)[0] if a.ndim == 3 else 0,
         "b": right.ctypes.data,
         "b_panel": elements(right)[-3] if panels else product.columns,
         "b_row": elements(right)[-2],
@@ -152,7 +157,7 @@ def run(
         "a_index": 0 if rows is None else guarded(rows).ctypes.data,
     }
     ends = [0, *sorted(min(cut, product.tasks(m, n, batch)) for cut in cuts), product.tasks(m, n, batch)]
-    product_kernel(product, unrolled, bits)(words, [only] if only else list(itertools.pairwise(ends)))
+    product_kernel(product, direct, bits)(words, [only] if only else list(itertools.pairwise(ends)))
     assert (c[..., n:] == mark).all()
     return c[..., :n] if product.batched else c[0, :, :n]
 
@@ -194,6 +199,7 @@ PRODUCTS = [
     choose(64, "double", register_bytes=32),
     *(choose(64, scalar) for scalar in ("i8", "i16", "i32", "i64")),
 ]
+LAYOUTS: list[dict[str, Any]] = [{}, {"panels": True}, {"left_panels": True}, {"panels": True, "left_panels": True}]
 SIZES = [*range(1, 9), 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70]
 
 
@@ -218,8 +224,19 @@ def test_every_size_is_exact_and_touches_nothing_outside(product: Product) -> No
         at_end = number % 2 == 0
         a, b = numbers(rng, (m, k), product.scalar), numbers(rng, (k, n), product.scalar)
         left, right = laid(a, next(layouts), at_end), laid(b, "wide" if number % 5 else "rows", at_end)
-        got = run(product, left, right, panels=number % 4 == 1, at_end=at_end)
+        got = run(product, left, right, panels=number % 4 == 1, left_panels=number % 4 > 1, at_end=at_end)
         np.testing.assert_array_equal(got, np.matmul(a, b), err_msg=f"{(m, n, k)}")
+        _pages.clear()
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=identity)
+def test_long_sums_are_interrupted_and_go_on(product: Product) -> None:
+    """Around the stretch of k that a tile goes through at once, with more row tiles than are taken in turn."""
+    rng = np.random.default_rng(6)
+    for k in (_DEPTH - 1, _DEPTH, _DEPTH + 1, 2 * _DEPTH, 3 * _DEPTH + 7):
+        a, b = numbers(rng, (9 * product.rows + 1, k), product.scalar), numbers(rng, (k, 35), product.scalar)
+        for layout in LAYOUTS:
+            np.testing.assert_array_equal(run(product, laid(a, "wide"), laid(b, "wide"), **layout), np.matmul(a, b))
         _pages.clear()
 
 
@@ -267,20 +284,20 @@ def test_values_that_are_not_finite_stay_in_their_rows_and_columns(value: float)
 def test_bits_do_not_depend_on_tile_split_block_layout_or_width() -> None:
     rng = np.random.default_rng(5)
     tiles = [Product(), Product(rows=6), Product(rows=12, vectors=1), choose(48), choose(9, m=10), Product(rows=1)]
-    for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5)]:
+    for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5), (20, 33, 2 * _DEPTH + 9)]:
         a, b = numbers(rng, (m, k), "float", whole=False), numbers(rng, (k, n), "float", whole=False)
         want = run(tiles[0], a, b)
         for product in tiles:
             tasks = product.tasks(m, n)
             for block in (1, 2, 3, ALL_TILES):
                 cuts = tuple(rng.integers(0, tasks + 1, 3).tolist())
-                for panels, how in itertools.product((False, True), ((), cuts, tuple(range(tasks)))):
-                    got = run(product, a, b, panels=panels, block=block, cuts=how)
+                for layout, how in itertools.product(LAYOUTS, ((), cuts, tuple(range(tasks)))):
+                    got = run(product, a, b, **layout, block=block, cuts=how)
                     np.testing.assert_array_equal(got, want)
-        for bits, unrolled in itertools.product((256, 128), (True, False)):
+        for bits, direct in itertools.product((256, 128), (True, False)):
             product = choose(n, register_bytes=bits // 8)
-            np.testing.assert_array_equal(run(product, a, b, bits=bits, unrolled=unrolled), want)
-            np.testing.assert_array_equal(run(tiles[0], a, b, bits=bits, unrolled=unrolled), want)
+            np.testing.assert_array_equal(run(product, a, b, bits=bits, direct=direct), want)
+            np.testing.assert_array_equal(run(tiles[0], a, b, bits=bits, direct=direct), want)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, ALL_TILES])
@@ -304,7 +321,7 @@ def test_rolled_epilogue(scalar: str) -> None:
     product = Product(scalar, 4, 3)
     for m, n, k in [(9, 50, 8), (4, 48, 3), (1, 1, 1), (5, 33, 20), (6, 97, 2)]:
         a, b = numbers(rng, (m, k), scalar), numbers(rng, (k, n), scalar)
-        np.testing.assert_array_equal(run(product, a, b, unrolled=False), np.matmul(a, b))
+        np.testing.assert_array_equal(run(product, a, b, direct=False), np.matmul(a, b))
 
 
 @pytest.mark.parametrize("panels", [False, True])
@@ -347,13 +364,15 @@ def test_tile_follows_columns_and_a_fixed_number_of_rows() -> None:
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("vectors", [1, 2, 3])
+@pytest.mark.parametrize("columns", [16, 32, 48, 2, 5, 6, 8, 10])
 @pytest.mark.parametrize(("scalar", "order"), [(s, o) for s in SCALARS for o in ("rows", "columns", "any")])
-def test_packing_every_size(scalar: str, order: str, vectors: int) -> None:
+def test_packing_every_size(scalar: str, order: str, columns: int) -> None:
     rng = np.random.default_rng(10)
-    packing = Packing(scalar, vectors, order)  # type: ignore[arg-type]
+    if order == "columns" and columns % 16:
+        order = "rows"
+    packing = Packing(scalar, columns, order)  # type: ignore[arg-type]
     for number, (k, n) in enumerate(itertools.product([0, 1, 2, 3, 4, 5, 7, 8, 9, 30], [1, 5, 15, 16, 17, 32, 50, 70])):
-        if (number + vectors) % 2 and scalar not in ("float", "double"):
+        if (number + columns // 16) % 2 and scalar not in ("float", "double"):
             continue
         matrix = numbers(rng, (k, n), scalar)
         check_packing(packing, matrix, number % 3 == 0, at_end=number % 2 == 0)
@@ -364,9 +383,9 @@ def check_packing(packing: Packing, matrix: Array, wide: bool, *, at_end: bool =
     k, n = matrix.shape[-2:]
     layouts = {"rows": "wide" if wide else "rows", "columns": "transposed", "any": "sparse"}
     source = laid(matrix, layouts[packing.order], at_end)
-    want = packed(matrix, packing.vectors)
+    want = packed(matrix, packing.columns, packing.width)
     spare = 7  # a panel may be longer than its K rows
-    panels = guarded(np.full((*want.shape[:-2], k * packing.columns + spare), 55, matrix.dtype), at_end)
+    panels = guarded(np.full((*want.shape[:-2], k * packing.width + spare), 55, matrix.dtype), at_end)
     words = {
         "k": k,
         "n": n,
@@ -389,5 +408,5 @@ def check_packing(packing: Packing, matrix: Array, wide: bool, *, at_end: bool =
 def test_packing_batches_at_every_width(order: str, bits: int) -> None:
     rng = np.random.default_rng(11)
     for k, n in [(9, 40), (4, 32), (3, 1), (33, 65)]:
-        packing = Packing("float", 2, order, batched=True)  # type: ignore[arg-type]
+        packing = Packing("float", 32, order, batched=True)  # type: ignore[arg-type]
         check_packing(packing, numbers(rng, (3, k, n), "float", whole=False), False, bits=bits)

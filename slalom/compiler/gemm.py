@@ -28,6 +28,12 @@ _BLOCK: Final = 4
 """Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
 
 
+_DEPTH: Final = 192
+"""Rows of B that a tile goes through at once: 24 KiB of a column tile stay in the nearest cache for all row tiles …"""
+_CHUNK: Final = 8
+"""… of which so many are taken in turn, each with its sums."""
+
+
 @dataclass(frozen=True)
 class Product:
     """The structure of a product kernel; equal structures and epilogues give equal text.
@@ -140,6 +146,7 @@ class _Emitter:
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
         self.tile = None if direct else b.stack(self.vector, product.rows * product.vectors)
+        self.kept = b.stack(self.vector, _CHUNK * product.rows * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
@@ -181,10 +188,43 @@ class _Emitter:
         masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
         # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
         masks = [b.binary("or", mask, literal(0, mask.type)) for mask in masks]
-        with b.loop(first, b.add(first, count)) as i:
-            m = b.mul(i, b.number(product.rows))
-            sums = self.sums(self.row_addresses(a, i, m), right, whole, masks)
-            self.finish(batch, m, n, [value.get() for value in sums], masks)
+        end, tile = b.add(first, count), b.variable(first)
+        with b.repeat_while() as again:
+            here = tile.get()
+            stop = b.intrinsic("smin", b.add(here, b.number(_CHUNK)), end)
+            self.chunk(batch, n, (here, stop), a, right, whole, masks)
+            tile.set(stop)
+            again.append(b.compare("slt", stop, end))
+
+    def chunk(
+        self, batch: Value, n: Value, tiles: tuple[Value, Value], a: Value, right: Value, whole: Value,
+        masks: list[Value],
+    ) -> None:  # fmt: skip
+        """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
+        lie in memory, as they are: a chain that is interrupted is the same chain."""
+        b, product = self.b, self.product
+        depth = b.variable(b.number(0))
+        with b.repeat_while() as again:
+            done = depth.get()
+            left = b.sub(self.k, done)
+            length, later = b.intrinsic("smin", left, b.number(_DEPTH)), b.compare("sgt", left, b.number(_DEPTH))
+            a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
+            b_here = b.offset(right, b.mul(done, self.b_row), self.scalar)
+            with b.loop(*tiles) as i:
+                m = b.mul(i, b.number(product.rows))
+                sums = [b.variable(literal(0, self.vector)) for _ in range(product.rows * product.vectors)]
+                kept = b.offset(self.kept, b.mul(b.sub(i, tiles[0]), b.number(len(sums))), self.vector)
+                with b.when(b.compare("sgt", done, b.number(0))):
+                    for at, value in enumerate(sums):
+                        value.set(b.load(self.vector, b.offset(kept, at, self.vector), 64))
+                self.add(self.row_addresses(a_here, i, m), b_here, length, sums, whole, masks)
+                with b.when(later):
+                    for at, value in enumerate(sums):
+                        b.store(value.get(), b.offset(kept, at, self.vector), 64)
+                with b.when(b.binary("xor", later, literal(1, later.type))):
+                    self.finish(batch, m, n, [value.get() for value in sums], masks)
+            depth.set(b.add(done, b.number(_DEPTH)))
+            again.append(later)
 
     def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
         """Where each row of tile i, whose first row is m, begins; rows beyond M repeat the last one."""
@@ -199,24 +239,27 @@ class _Emitter:
             found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def sums(self, rows: list[Value], right: Value, whole: Value, masks: list[Value]) -> list[Variable]:
-        """The tile's sums. A masked load costs a place among the multiplications, so whole tiles go without; the others
-        are made vector by vector, as far as there are columns."""
+    def add(
+        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], whole: Value, masks: list[Value]
+    ) -> None:
+        """So many products to each sum of a tile. A masked load costs a place among the multiplications, so whole tiles
+        go without; the others are made vector by vector, as far as there are columns."""
         b = self.b
-        sums = [b.variable(literal(0, self.vector)) for _ in range(len(rows) * len(masks))]
-        with b.when(b.compare("sgt", self.k, b.number(0))):
+        with b.when(b.compare("sgt", length, b.number(0))):
             with b.when(whole):
-                self.chain(rows, right, sums, [None] * len(masks))
+                self.chain(rows, right, length, sums, [None] * len(masks))
             with b.when(b.binary("xor", whole, literal(1, whole.type))):
                 for v, mask in enumerate(masks):
                     with b.when(b.extract(mask)):
-                        self.chain(rows, b.offset(right, v * LANES, self.scalar), sums[v :: len(masks)], [mask])
-        return sums
+                        place = b.offset(right, v * LANES, self.scalar)
+                        self.chain(rows, place, length, sums[v :: len(masks)], [mask])
 
-    def chain(self, rows: list[Value], right: Value, sums: list[Variable], masks: Sequence[Value | None]) -> None:
+    def chain(
+        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: Sequence[Value | None]
+    ) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
-        at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(self.k)
+        at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(length)
         with b.repeat_while(1000) as again:
             here, column = line.get(), at.get()
             places = [b.offset(here, v * LANES, self.scalar) for v in range(len(masks))]
@@ -246,11 +289,11 @@ class _Emitter:
         b, vectors = self.b, self.product.vectors
         columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
         if self.tile is None:
-            for r in range(self.product.rows):
-                row = b.add(m, b.number(r))
+            for number in range(self.product.rows):
+                row = b.add(m, b.number(number))
                 with b.when(b.compare("slt", row, self.m)):
                     for v, mask in enumerate(masks):
-                        self.epilogue(b, row, columns[v], sums[r * vectors + v], mask, batch)
+                        self.epilogue(b, row, columns[v], sums[number * vectors + v], mask, batch)
             return
         for i, value in enumerate(sums):
             b.store(value, b.offset(self.tile, i, self.vector), 64)
@@ -265,8 +308,8 @@ class _Emitter:
 class Packing:
     """The structure of a kernel that writes a K × N matrix in panels of ``columns`` columns: [panel][k][column].
 
-    columns: of a panel; in memory it is ``width`` wide. Those of a right-hand side are multiples of 16; a left-hand side
-        in panels is its transpose in panels of as many columns as a tile has rows.
+    columns: of a panel; in memory it is ``width`` wide. Those of a right-hand side are multiples of 16; a left-hand
+        side in panels is its transpose, in panels of as many columns as a tile has rows.
     order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
     "any" (element by element: slow).
     """

@@ -163,7 +163,12 @@ class _Lowering:
             register_bytes=self.register_bytes,
         )  # fmt: skip
         row_tiles, column_tiles = -(-shape[m] // product.rows), -(-shape[n] // product.columns)
-        a_place, a_row, a_k, a_batch = Memory(a, a_at.constant * dtype.itemsize), a_at.coefficient(m), a_at.coefficient(k), flat[0]
+        a_place, a_row, a_k, a_batch = (
+            Memory(a, a_at.constant * dtype.itemsize),
+            a_at.coefficient(m),
+            a_at.coefficient(k),
+            flat[0],
+        )
         a_tile = product.rows * a_row
         if a_row == 1 and column_tiles > 1 and a_k * dtype.itemsize >= SPREAD and depth * shape[m] >= WORTH_PACKING:
             packing = gemm.Packing(scalar, product.rows, "rows", batched=many > 1 and a_batch > 0)
