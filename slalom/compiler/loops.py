@@ -55,10 +55,6 @@ LONG: Final = 512
 """Elements of a row from which on it has as many."""
 
 
-SHORT: Final = 4
-"""Operations on the sums of a product that may be written once for each register of a tile."""
-
-
 DEEP: Final = 64
 """Members of a kernel that may be made of one another without care."""
 
@@ -88,7 +84,9 @@ class Nest:
         self._by_atom: dict[Element, Node] | None = None
 
     # --- products -------------------------------------------------------------------------------------------------
-    def product(self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...], *, turned: bool) -> None:
+    def product(
+        self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...], *, turned: bool, direct: bool
+    ) -> None:
         """A product with the rest of its kernel as the epilogue; ``turned``: its rows are the columns of the result."""
         *batch, m, n = range(len(shape))
         if turned:
@@ -112,14 +110,8 @@ class Nest:
 
         tile = f"{product.rows} rows × {product.columns} columns"
         self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
-        gemm.emit(self.b, product, operands, finish, direct=self._is_short())
+        gemm.emit(self.b, product, operands, finish, direct=direct)
         self._report()
-
-    def _is_short(self) -> bool:
-        """Whether what is done with the sums of a product is a few cheap operations."""
-        nodes = [node for body in self.kernel.bodies.values() for node in walk(body)]
-        names = [node.name for node in nodes if isinstance(node, Apply)]
-        return len(names) <= SHORT and all(name in CHEAP for name in names) and len(self.kernel.stores) <= 2
 
     # --- nests ----------------------------------------------------------------------------------------------------
     def run(self) -> None:

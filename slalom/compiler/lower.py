@@ -11,22 +11,25 @@ from slalom.compiler.index import Expr
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
-from slalom.compiler.nodes import Kernel, Schedule
+from slalom.compiler.nodes import Apply, Kernel, Schedule, walk
 from slalom.compiler.pointwise import memory_scalar
+from slalom.compiler.schedule import CHEAP
 from slalom.core.shape import size
 
 BLOCK: Final = 16
 """Row tiles of a product that are done for one column tile before the next, at most."""
 GRAIN: Final = 60_000
 """Multiplications and additions of a product for each of which another thread is worth waking, about 0.25 µs …"""
+HEAVIER: Final = 8
+"""… and how many of them any other operation takes the time of."""
 CROWDED: Final = 512
 """Rows that begin at multiples of so many bytes share few sets of the cache."""
 SPREAD: Final = 1024
 """From so many bytes on, the next row begins far away: another set, soon another page."""
 WORTH_PACKING: Final = 16_384
 """Elements of a transposed left-hand side from which on a product is slower than with a copy in panels."""
-HEAVIER: Final = 8
-"""… and how many of them any other operation takes the time of."""
+SHORT: Final = 4
+"""Operations on the sums of a product that may be written once for each register of a tile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +191,7 @@ class _Lowering:
             b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles), a_batch=a_batch, b_batch=b_batch,
         )  # fmt: skip
         nest = Nest(kernel, self.schedule)
-        nest.product(product, operands, shape, turned=turned)
+        nest.product(product, operands, shape, turned=turned, direct=_is_short(kernel))
         tasks = product.tasks(shape[m], shape[n], many)
         self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth, loops=nest.loops)
 
@@ -223,6 +226,13 @@ class _Lowering:
         gemm.emit_pack(b, packing, operands)
         self._call(None, b, packing.tasks(n, batch), b.bound, writes=(number,), moved=batch * depth * n)
         return Memory(number)
+
+
+def _is_short(kernel: Kernel) -> bool:
+    """Whether what a product does with its sums is a few cheap operations."""
+    nodes = [node for body in kernel.bodies.values() for node in walk(body)]
+    names = [node.name for node in nodes if isinstance(node, Apply)]
+    return len(names) <= SHORT and CHEAP.issuperset(names) and len(kernel.stores) <= 2
 
 
 def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:

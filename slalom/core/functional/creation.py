@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import numpy as np
 from slalom.core.dtype import DType, as_dtype, get_default_dtype, int64
 from slalom.core.functional.shaping import device as _device
 from slalom.core.shape import Shape, integers
+from slalom.core.shape import size as size_of
 from slalom.core.tensor import Tensor, method, to_array
 from slalom.errors import ConfigError, DTypeError, ShapeError
 
@@ -25,10 +29,32 @@ def _made(array: Any, requires_grad: bool = False, device: Any = None) -> Tensor
     return out.requires_grad_() if requires_grad else out
 
 
+_room: ContextVar[list[int] | None] = ContextVar("room", default=None)
+"""How many more numbers may be made."""
+
+
+@contextmanager
+def limited(numbers: int | None) -> Iterator[None]:
+    """Let tensors of a given shape be made here for so many numbers in all (None: any), checked before memory is taken.
+
+    For building what a file from elsewhere describes. Raises: ConfigError at the first tensor beyond.
+    """
+    token = _room.set(None if numbers is None else [numbers])
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
 def _shape(sizes: tuple[Any, ...]) -> Shape:
     shape = integers("shape", sizes)
     if min(shape, default=0) < 0:
         raise ShapeError("shape", got=shape, needed="sizes of at least 0")
+    room = _room.get()
+    if room is not None:
+        room[0] -= size_of(shape)
+        if room[0] < 0:
+            raise ConfigError("numbers", got=f"{-room[0]} more than there are", needed=f"room for shape {shape}")
     return shape
 
 
