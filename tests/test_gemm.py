@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from slalom.compiler import llvm
-from slalom.compiler.gemm import _DEPTH, Operands, Packing, PackOperands, Product, choose, emit, emit_pack
+from slalom.compiler.gemm import Operands, Packing, PackOperands, Product, choose, emit, emit_pack
 from slalom.compiler.ir import Builder, Type, Value
 
 SCALARS = {
@@ -193,6 +193,7 @@ PRODUCTS = [
     Product(),
     choose(10),
     choose(48),
+    choose(128),
     choose(200, m=10),
     choose(64, "double"),
     choose(64, register_bytes=32),
@@ -233,7 +234,8 @@ def test_every_size_is_exact_and_touches_nothing_outside(product: Product) -> No
 def test_long_sums_are_interrupted_and_go_on(product: Product) -> None:
     """Around the stretch of k that a tile goes through at once, with more row tiles than are taken in turn."""
     rng = np.random.default_rng(6)
-    for k in (_DEPTH - 1, _DEPTH, _DEPTH + 1, 2 * _DEPTH, 3 * _DEPTH + 7):
+    depth = product.depth
+    for k in (depth - 1, depth, depth + 1, 2 * depth, 3 * depth + 7):
         a, b = numbers(rng, (9 * product.rows + 1, k), product.scalar), numbers(rng, (k, 35), product.scalar)
         for layout in LAYOUTS:
             np.testing.assert_array_equal(run(product, laid(a, "wide"), laid(b, "wide"), **layout), np.matmul(a, b))
@@ -284,7 +286,7 @@ def test_values_that_are_not_finite_stay_in_their_rows_and_columns(value: float)
 def test_bits_do_not_depend_on_tile_split_block_layout_or_width() -> None:
     rng = np.random.default_rng(5)
     tiles = [Product(), Product(rows=6), Product(rows=12, vectors=1), choose(48), choose(9, m=10), Product(rows=1)]
-    for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5), (20, 33, 2 * _DEPTH + 9)]:
+    for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5), (20, 33, 400)]:
         a, b = numbers(rng, (m, k), "float", whole=False), numbers(rng, (k, n), "float", whole=False)
         want = run(tiles[0], a, b)
         for product in tiles:
@@ -354,9 +356,10 @@ def test_booleans_are_or_of_and() -> None:
 
 
 def test_tile_follows_columns_and_a_fixed_number_of_rows() -> None:
-    assert [choose(n).columns for n in (0, 1, 16, 17, 32, 40, 48, 49, 1000)] == [16, 16, 16, 32, 32, 48, 48, 32, 32]
+    assert [choose(n).columns for n in (0, 1, 16, 17, 32, 40, 48, 49, 1000)] == [16, 16, 16, 32, 32, 48, 48, 64, 64]
     assert [choose(n, "double").columns for n in (1, 1000)] == [16, 16]
-    assert [choose(128, m=m).rows for m in (10, 8, 128, 4, 3, 12, 1000)] == [10, 8, 8, 4, 4, 12, 8]
+    assert [choose(90, m=m).rows for m in (10, 8, 128, 4, 3, 12, 1000)] == [10, 8, 8, 4, 4, 12, 8]
+    assert [choose(128, m=m).rows for m in (10, 8, 128, 4, 3, 12, 1000)] == [5, 4, 6, 4, 4, 6, 6]
     for scalar, width in itertools.product(SCALARS, (16, 32, 64)):
         product = choose(64, scalar, register_bytes=width)
         assert product.rows >= 1 and product.columns >= 16

@@ -28,8 +28,8 @@ _BLOCK: Final = 4
 """Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
 
 
-_DEPTH: Final = 192
-"""Rows of B that a tile goes through at once: 24 KiB of a column tile stay in the nearest cache for all row tiles …"""
+_STAYS: Final = 24 << 10
+"""Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
 _CHUNK: Final = 8
 """… of which so many are taken in turn, each with its sums."""
 
@@ -56,6 +56,11 @@ class Product:
     def columns(self) -> int:
         """Columns of a tile, hence of a panel."""
         return self.vectors * LANES
+
+    @property
+    def depth(self) -> int:
+        """Rows of B that a tile goes through at once."""
+        return _STAYS // (self.columns * _BYTES[self.scalar])
 
     def tasks(self, m: int, n: int, batch: int = 1) -> int:
         """The extent of the kernel's parallel loop: its tiles."""
@@ -115,14 +120,17 @@ def choose(
         rows, vectors = 4, 1
     elif register_bytes < 64:  # 16 registers hold the sums, one vector of B and one element of A
         rows, vectors = max(1, (15 - wide) // wide), 1
-    else:  # 32 registers, of which 8 × 2 hold sums: more gain nothing unless they save padding
-        rows, vectors = 8, 1 if n <= LANES else 2 // wide
-        if scalar == "float" and 2 * LANES < n <= 3 * LANES:
-            vectors = 3
-        elif m is not None:
-            padded = {r: -(-m // r) * r for r in (8, 10, 12, 6, 4)}
+    elif scalar == "float" and n > LANES:
+        # 32 registers, of which at most 24 hold sums. Every multiplication takes (rows + vectors) / (rows · vectors)
+        # loads: with 6 × 4 of them less than one of the two that a cycle has room for, or the one.
+        vectors = -(-n // LANES) if n <= 3 * LANES else 4 if n >= 512 or -(-n // LANES) % 4 in (0, 3) else 2
+        rows = {2: 8, 3: 8, 4: 6}[vectors]
+        if m is not None:
+            padded = {r: -(-m // r) * r for r in {2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}[vectors]}
             best = min(padded, key=padded.__getitem__)
             rows = best if 1.1 * padded[best] < padded[rows] else rows
+    else:
+        rows, vectors = 8, 1
     return Product(scalar, rows, vectors, batched, indexed, logical)
 
 
@@ -202,12 +210,12 @@ class _Emitter:
     ) -> None:  # fmt: skip
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
         lie in memory, as they are: a chain that is interrupted is the same chain."""
-        b, product = self.b, self.product
+        b, product, most = self.b, self.product, self.b.number(self.product.depth)
         depth = b.variable(b.number(0))
         with b.repeat_while() as again:
             done = depth.get()
             left = b.sub(self.k, done)
-            length, later = b.intrinsic("smin", left, b.number(_DEPTH)), b.compare("sgt", left, b.number(_DEPTH))
+            length, later = b.intrinsic("smin", left, most), b.compare("sgt", left, most)
             a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
             b_here = b.offset(right, b.mul(done, self.b_row), self.scalar)
             with b.loop(*tiles) as i:
@@ -223,7 +231,7 @@ class _Emitter:
                         b.store(value.get(), b.offset(kept, at, self.vector), 64)
                 with b.when(b.binary("xor", later, literal(1, later.type))):
                     self.finish(batch, m, n, [value.get() for value in sums], masks)
-            depth.set(b.add(done, b.number(_DEPTH)))
+            depth.set(b.add(done, most))
             again.append(later)
 
     def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
