@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slalom.compiler import gemm, llvm
-from slalom.compiler.ir import LANES, Builder, Type, Value, literal
+from slalom.compiler.ir import Builder, Type, Value
+from slalom.compiler.profile import fma_peak
 
 
 class Case(NamedTuple):
@@ -84,21 +85,6 @@ def best(run: Callable[[], Any], repeats: int, rounds: int) -> float:
         run()
         times.append((time.perf_counter() - start) / repeats)
     return min(times)
-
-
-def peak(scalar: str, rounds: int) -> float:
-    """GFLOP/s of a loop of independent fused multiply-adds."""
-    b, vector, chains, steps = Builder(), Type(scalar, LANES), 12, 200_000
-    x = b.splat(b.load(Type(scalar), b.pointer("x", "x")))
-    sums = [b.variable(literal(i, vector)) for i in range(chains)]
-    with b.loop(b.begin, b.end):
-        for total in sums:
-            total.set(b.fma(x, x, total.get()))
-    for total in sums:
-        b.store(total.get(), b.offset(b.pointer("y", "y"), 0, vector))
-    kernel, x_value, y_value = native(b), aligned(np.ones(1, np.float64)), aligned(np.zeros(16, np.float64))
-    table = words(b, {"x": x_value.ctypes.data, "y": y_value.ctypes.data})
-    return 2 * LANES * chains / best(lambda: kernel(table.ctypes.data, 0, steps), steps, rounds) / 1e9
 
 
 def store(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: Value) -> None:
@@ -179,9 +165,9 @@ def main() -> None:
     if clean_environment() != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.argv], clean_environment())
     scalar = "double" if chosen.double else "float"
-    top = peak(scalar, chosen.rounds)
+    top = fma_peak(scalar, chosen.rounds) / 1e9
     found = [measure(case, scalar, chosen.rounds) for case in CASES]
-    top = max(top, peak(scalar, chosen.rounds))
+    top = max(top, fma_peak(scalar, chosen.rounds + 1) / 1e9)
     if chosen.json:
         print(json.dumps([row | {"peak": top} for row in found]))
         return

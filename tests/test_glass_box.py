@@ -215,3 +215,29 @@ def test_stages_are_attributes_of_a_compiled_function():
     for name in ("kernels", "loops", "llvm", "asm", "memory"):
         assert str(getattr(step, name)) == str(getattr(step.program, name)) != ""
     assert step.cost == step.program.cost
+
+
+# --- the profile ----------------------------------------------------------------------------------------------------
+def test_a_profile_times_each_kernel_of_real_steps():
+    weight = slalom.Tensor(np.ones((40, 30), np.float32))
+
+    @slalom.compile
+    def step(x):
+        weight.assign(weight + 1)
+        return (x @ weight).relu()
+
+    x = np.ones((20, 40), np.float32)
+    profile = step.profile(x)
+    assert [(t.call, t.flops, t.bytes) for t in profile.timings] == [tuple(cost) for cost in step.cost]
+    assert all(0 < timing.seconds < 1 for timing in profile.timings) and profile.peak > 1e9
+    assert profile.seconds == sum(timing.seconds for timing in profile.timings)
+    lines = str(profile).splitlines()
+    assert len(lines) == len(profile.timings) + 2 and lines[0].endswith("kernel") and lines[-1].endswith("all")
+    assert weight[0, 0].item() == 22  # one call to record, and 20
+    assert step(x)[0, 0].item() == 40 * 23
+
+
+def test_a_profile_needs_machine_code(monkeypatch):
+    monkeypatch.setenv("SLALOM_EXECUTOR", "numpy")
+    with pytest.raises(slalom.errors.StagingError, match="NumPy executor"):
+        slalom.compile(lambda x: x + 1).profile(np.ones(3))

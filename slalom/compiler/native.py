@@ -73,6 +73,8 @@ class NativeExecutor:
             if place.kind == "number":
                 self._use(i, cells[i : i + 1].reshape(()))
         self._large = self.program.flops >= SHARED
+        self.clock: list[list[float]] | None = None
+        """Where the times of the calls of each run go, if they are wanted."""
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """The outputs; those with a target are that input's array, written in place.
@@ -138,7 +140,10 @@ class NativeExecutor:
             for at, offset in places:
                 words[at] = address + offset
         table = self._table
-        table.run(1, runtime.get_num_threads() if self._large else 1)
+        if self.clock is None:
+            table.run(1, runtime.get_num_threads() if self._large else 1)
+        else:
+            self.clock.append(table.times())
         if table.status:
             table.status = 0
             NumpyExecutor(self.graph)(self._used)

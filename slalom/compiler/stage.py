@@ -20,6 +20,7 @@ import numpy as np
 
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor, native
+from slalom.compiler.profile import Profile, Timing, fma_peak
 from slalom.compiler.program import Program
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
@@ -175,6 +176,26 @@ class Compiled:
         if self._latest is None:
             raise StagingError(f"{what} of a compiled function", got="no call yet", needed="a call, which records it")
         return self._latest
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """How long each kernel takes, at best of 20 calls with these arguments, beside the peak of a core; it prints.
+
+        The calls are real: what the function changes is changed 20 times. They run on one thread, kernel by kernel.
+
+        Raises: StagingError where the NumPy executor runs.
+        """
+        self(*args, **kwargs)
+        run, program = self._last("profile").run, self.program
+        assert isinstance(run, NativeExecutor), "a program is one of these"
+        run.clock = []
+        try:
+            for _ in range(20):
+                self(*args, **kwargs)
+            times = [min(of_call) for of_call in zip(*run.clock, strict=True)]
+        finally:
+            run.clock = None
+        timings = [Timing(*cost, seconds) for cost, seconds in zip(program.cost, times, strict=False)]
+        return Profile(timings, fma_peak())
 
     kernels = property(lambda self: self.program.kernels, doc="The kernels that its graph is cut into.")
     loops = property(lambda self: self.program.loops, doc="Their loops.")
