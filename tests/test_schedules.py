@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import pickle
@@ -14,9 +15,10 @@ import pytest
 
 import slalom
 from slalom.errors import ConfigError, ModelFileError, StagingError
-from slalom.optim import SGD, Adam, lr_scheduler, schedules
+from slalom.optim import SGD, Adam, Optimizer, lr_scheduler, schedules
 from slalom.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, LRScheduler, StepLR
-from tests.table_schedules import SCHEDULERS, SCHEDULES, Adapter, Row, rates
+from tests.schedule_rows import EPOCHS, STORED, Adapter, Row, optimizer_for, rates
+from tests.table_schedules import SCHEDULERS, SCHEDULES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "schedulers.json").read_text(encoding="utf-8"))
 each_schedule = pytest.mark.parametrize(
@@ -71,8 +73,8 @@ def test_prints_compares_and_pickles_as_what_it_is(row: Row, numbers: dict[str, 
     assert eval(repr(schedule), vars(schedules)) == schedule
     assert pickle.loads(pickle.dumps(schedule)) == schedule == copy.deepcopy(schedule)
     assert hash(schedule) == hash(make(row, numbers))
-    first = next(iter(numbers))
-    assert make(row, {**numbers, first: numbers[first] + 1}) != schedule
+    assert len({make(row, other) for other in row.samples}) == len(row.samples)
+    np.testing.assert_array_equal(schedule.values(12), [schedule(t) for t in range(12)])
 
 
 @pytest.mark.parametrize("row", SCHEDULES, ids=lambda row: row.name)
@@ -81,54 +83,66 @@ def test_wrong_numbers_are_named(row: Row) -> None:
         with pytest.raises(ConfigError) as caught:
             make(row, numbers)
         assert f"{row.name}: " in str(caught.value) and words in str(caught.value)
-    with pytest.raises(TypeError, match="required"):
-        getattr(schedules, row.name)()
+    with pytest.raises(TypeError, match="unexpected"):
+        getattr(schedules, row.name)(**row.samples[0], nonsense=1)
 
 
 # --- schedulers ---------------------------------------------------------------------------------------------------
+def expected_rates(row: Adapter, number: int) -> list[list[float]]:
+    """For a class of our own, what its row says; else what PyTorch says, if it is there."""
+    if row.ours is not None:
+        factors = [row.ours(epoch, **row.samples[number]) for epoch in range(EPOCHS)]
+        return [[0.1 * factor, 0.5 * factor] for factor in factors]
+    return rates(pytest.importorskip("torch"), row, number)
+
+
 @each_scheduler
 def test_rates_are_those_of_pytorch_as_stored(row: Adapter, number: int) -> None:
-    expected = GOLDEN[f"{row.name} {number}"]
-    np.testing.assert_allclose(rates(slalom, row.name, row.samples[number]), expected, rtol=1e-12, atol=1e-16)
+    found = rates(slalom, row, number)[STORED]
+    expected = GOLDEN[f"{row.name} {number}"] if row.ours is None else expected_rates(row, number)[STORED]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
 @each_scheduler
 def test_rates_are_those_of_pytorch(row: Adapter, number: int) -> None:
-    torch = pytest.importorskip("torch")
-    expected = rates(torch, row.name, row.samples[number])
-    np.testing.assert_allclose(rates(slalom, row.name, row.samples[number]), expected, rtol=1e-12, atol=1e-16)
+    expected = expected_rates(row, number)
+    np.testing.assert_allclose(rates(slalom, row, number), expected, rtol=1e-12, atol=1e-15)
 
 
 @each_scheduler
 def test_goes_on_from_a_saved_state(row: Adapter, number: int) -> None:
     options = row.samples[number]
-    first = optimizer(0.1, 0.5)
-    scheduler = getattr(lr_scheduler, row.name)(first, **options)
-    for _ in range(7):
-        scheduler.step()
-    again = optimizer(3.0, 4.0)
-    resumed = getattr(lr_scheduler, row.name)(again, **options)
+    first = optimizer_for(slalom, row, number)
+    scheduler = row.build(slalom, first, options)
+    for epoch in range(7):
+        scheduler.step(*row.arguments(epoch))
+    again = optimizer_for(slalom, row, number)
+    again.param_groups[0]["lr"] = 3.0
+    resumed = row.build(slalom, again, options)
     resumed.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
     again.load_state_dict(first.state_dict())
     assert resumed.get_last_lr() == scheduler.get_last_lr()
-    # PyTorch's other way: from the optimizer's state and the number of the last epoch.
-    third = optimizer(3.0, 4.0)
-    third.load_state_dict(first.state_dict())
-    numbered = getattr(lr_scheduler, row.name)(third, **options, last_epoch=scheduler.last_epoch - 1)
-    for _ in range(7):
-        for other in (scheduler, resumed, numbered):
-            other.step()
-        assert resumed.get_last_lr() == scheduler.get_last_lr() == numbered.get_last_lr()
+    walking = [scheduler, resumed]
+    if "last_epoch" in inspect.signature(type(scheduler)).parameters and row.name != "SequentialLR":
+        # PyTorch's other way: from the optimizer's state and the number of the last epoch.
+        third = optimizer_for(slalom, row, number)
+        third.load_state_dict(first.state_dict())
+        walking.append(row.build(slalom, third, options, last_epoch=scheduler.last_epoch - 1))
+    for epoch in range(7, 40):
+        for other in walking:
+            other.step(*row.arguments(epoch))
+        assert all(other.get_last_lr() == scheduler.get_last_lr() for other in walking)
 
 
 @pytest.mark.parametrize("row", SCHEDULERS, ids=lambda row: row.name)
 def test_wrong_options_are_named(row: Adapter) -> None:
     for options, words in row.wrong:
         with pytest.raises(ConfigError) as caught:
-            getattr(lr_scheduler, row.name)(optimizer(0.1, 0.1), **options)
+            row.build(slalom, optimizer(0.1, 0.1), options)
         assert words in str(caught.value)
-    with pytest.raises(ConfigError, match=f"{row.name}"):
-        getattr(lr_scheduler, row.name)([0.1], **row.samples[0])
+    if isinstance(row.samples[0], dict):
+        with pytest.raises(ConfigError, match=f"{row.name}"):
+            row.build(slalom, [0.1], row.samples[0])
 
 
 def test_two_schedulers_on_one_optimizer_multiply_as_in_pytorch() -> None:
@@ -151,6 +165,98 @@ def test_two_schedulers_on_one_optimizer_multiply_as_in_pytorch() -> None:
         return found
 
     assert walk(slalom) == pytest.approx(walk(torch), rel=1e-12)
+
+
+def test_restarts_may_be_asked_for_within_an_epoch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def walk(lib: Any, mult: int) -> list[float]:
+        held = lib.optim.SGD([lib.tensor([0.0], requires_grad=True)], lr=0.3)
+        scheduler = lib.optim.lr_scheduler.CosineAnnealingWarmRestarts(held, 3, mult, eta_min=0.01)
+        found = []
+        for epoch in [*np.arange(0, 30, 0.25).tolist(), 7, None, None, 2.5, None]:
+            scheduler.step(*([] if epoch is None else [epoch]))
+            found.append(held.param_groups[0]["lr"])
+        return found
+
+    for mult in (1, 2):
+        assert walk(slalom, mult)[:121] == pytest.approx(walk(torch, mult)[:121], rel=1e-12)
+    scheduler = lr_scheduler.CosineAnnealingWarmRestarts(optimizer(0.3), 3)
+    scheduler.step(2.5)
+    scheduler.step()
+    assert scheduler.last_epoch == 3 and scheduler.get_last_lr() == [0.3]
+    with pytest.raises(ConfigError, match="epoch: got -1"):
+        scheduler.step(-1)
+
+
+def test_joined_schedulers_may_be_joined_again() -> None:
+    held = optimizer(0.8)
+    inner = lr_scheduler.SequentialLR(
+        held, [lr_scheduler.ConstantLR(held, 0.5, 9), lr_scheduler.ExponentialLR(held, 0.5)], [2]
+    )
+    chained = lr_scheduler.ChainedScheduler([lr_scheduler.ConstantLR(held, 0.25, 2), ExponentialLR(held, 0.5)])
+    scheduler = lr_scheduler.SequentialLR(held, [lr_scheduler.ConstantLR(held, 1.0), inner, chained], [1, 5])
+    found = []
+    for _ in range(9):
+        found.append(scheduler.get_last_lr()[0])
+        assert found[-1] == held.param_groups[0]["lr"]
+        scheduler.step()
+    assert found == [0.8, 0.4, 0.4, 0.8, 0.4, 0.2, 0.1, 0.2, 0.1]
+
+
+def test_one_cycle_ends_and_says_so() -> None:
+    scheduler = lr_scheduler.OneCycleLR(optimizer(0.1), max_lr=1.0, total_steps=5, cycle_momentum=False)
+    for _ in range(5):
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([1 / 25 / 1e4])
+    with pytest.raises(ConfigError, match="step: got number 6; needed at most 5"):
+        scheduler.step()
+
+
+class Plain(Optimizer):
+    """An optimizer without momentum."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 0.1})
+
+
+@pytest.mark.parametrize(
+    "make", [lambda held: lr_scheduler.OneCycleLR(held, 1.0, 9), lambda held: lr_scheduler.CyclicLR(held, 0.1, 1.0)]
+)
+def test_an_optimizer_without_momentum_is_refused(make: Any) -> None:
+    with pytest.raises(ConfigError, match="optimizer: got Plain, which has no momentum; needed 'momentum' or 'betas'"):
+        make(Plain([slalom.tensor([0.0], requires_grad=True)]))
+
+
+def test_a_compiled_step_sees_the_momentum() -> None:
+    def walk(staged: bool) -> list[float]:
+        w = slalom.tensor([0.0], dtype="float64", requires_grad=True)
+        held = SGD([w], lr=1.0)
+        scheduler = lr_scheduler.OneCycleLR(held, max_lr=0.1, total_steps=20)
+
+        def step() -> None:
+            held.zero_grad()
+            ((w - 3) ** 2).sum().backward()
+            held.step()
+
+        run = slalom.compile(step) if staged else step
+        found = []
+        for _ in range(20):
+            run()
+            scheduler.step()
+            found.append(w.item())
+        assert not staged or run.traces == 1
+        return found
+
+    assert walk(True) == pytest.approx(walk(False), rel=1e-14)
+
+
+def test_a_plateau_reaches_a_rate_that_is_a_tensor() -> None:
+    rate = slalom.tensor(0.5, dtype=slalom.float64)
+    scheduler = lr_scheduler.ReduceLROnPlateau(SGD([slalom.tensor([0.0], requires_grad=True)], lr=rate), patience=0)
+    for loss in (slalom.tensor(1.0), 2.0):
+        scheduler.step(loss)
+    assert rate.item() == pytest.approx(0.05) and scheduler.get_last_lr() == [rate.item()]
 
 
 def test_a_rate_set_by_hand_is_scaled_on() -> None:

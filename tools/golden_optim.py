@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import table_optimizers, table_schedules  # noqa: E402 (the checkout must be on the path first)
+from tests import schedule_rows, table_optimizers, table_schedules  # noqa: E402 (the checkout must be on the path first)
 
 
 def write(name: str, content: dict[str, Any]) -> None:
@@ -35,8 +35,8 @@ def main() -> None:
     write("optimizers.json", found)
     found = {"torch": torch.__version__}
     for adapter in table_schedules.SCHEDULERS:
-        for i, options in enumerate(adapter.samples):
-            found[f"{adapter.name} {i}"] = table_schedules.rates(torch, adapter.name, options)
+        for i in range(0 if adapter.ours is not None else len(adapter.samples)):
+            found[f"{adapter.name} {i}"] = schedule_rows.rates(torch, adapter, i)[schedule_rows.STORED]
     write("schedulers.json", found)
 
 

@@ -1,4 +1,8 @@
-"""Learning-rate schedulers under PyTorch's names: they write a schedule's values into an optimizer's groups."""
+"""Learning-rate schedulers under PyTorch's names.
+
+Those that follow a pure schedule stand beside it in ``schedules/``; here are those that users' functions or the course
+of the training drive.
+"""
 
 from __future__ import annotations
 
@@ -6,105 +10,41 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from slalom.core.node import user_line
-from slalom.core.tensor import Tensor
-from slalom.core.trace import current
-from slalom.errors import ConfigError, ModelFileError, StagingError
+from slalom.errors import ConfigError
 from slalom.optim import schedules
 from slalom.optim.optimizer import Optimizer
+from slalom.optim.scheduler import LRScheduler, each_group
+from slalom.optim.schedules.decay import *
+from slalom.optim.schedules.joined import *
+from slalom.optim.schedules.waves import *
 
-__all__ = ["CosineAnnealingLR", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR", "StepLR"]
+__all__ = ["LRScheduler", "LambdaLR", "MultiplicativeLR", "ReduceLROnPlateau"]
+__all__ += [
+    name for part in (schedules.decay, schedules.joined, schedules.waves) for name in part.__all__ if not name.islower()
+]
+
+Factor = Callable[[int], float]
 
 
-class LRScheduler:
-    """Sets ``group["lr"]`` of every group at each ``step()``, usually once an epoch, after ``optimizer.step()``.
+class _OfFunctions(LRScheduler):
+    """A scheduler of users' functions of the epoch.
 
-    A subclass gives ``rate(base, epoch)``: the rate of a group that began with ``base``, a pure function; or, as in
-    PyTorch, ``get_lr()``, the list of the groups' rates at ``self.last_epoch``.
+    ``lr_lambda``: one function, or a list with one for each group.
 
-    ``last_epoch``: how often ``step()`` was called since the rates were ``base_lrs``; given to the constructor, where
-    to continue, and then each group must hold ``initial_lr``.
-
-    Raises: ConfigError where something else than an optimizer is given, or ``initial_lr`` is missing.
-
-    Note: the rate is that of the formula, not a product of rounded factors. Where something else has changed the rate
-    too (a second scheduler on the same optimizer), it is multiplied by rate(epoch)/rate(epoch − 1), as in PyTorch.
+    Raises: ConfigError for a list of another length, or something that can't be called.
     """
 
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise ConfigError(f"{type(self).__name__}: optimizer", got=type(optimizer).__name__, needed="an optimizer")
-        self.optimizer = optimizer
-        for i, group in enumerate(optimizer.param_groups):
-            if last_epoch == -1:
-                group.setdefault("initial_lr", float(group["lr"]))
-            elif "initial_lr" not in group:
-                hint = "last_epoch=-1 starts a schedule; to continue one, load the optimizer's state first"
-                raise ConfigError(f"{type(self).__name__}: group {i}", got="no 'initial_lr'", needed="it", hint=hint)
-        self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = last_epoch
-        if last_epoch == -1:
-            self.step()
-        else:  # the optimizer's state brought the rates with it
-            self.last_epoch += 1
-            self._last_lr = self._rates()
-
-    def rate(self, base: float, epoch: int) -> float:
-        """The rate in ``epoch`` of a group that began with ``base``."""
-        raise NotImplementedError(f"{type(self).__name__} needs rate(base, epoch), or get_lr()")
-
-    def get_lr(self) -> list[float]:
-        """The rates for ``last_epoch``; use ``get_last_lr`` to read what is set."""
-        rates = []
-        for base, now in zip(self.base_lrs, self._rates(), strict=True):
-            new = self.rate(base, self.last_epoch)
-            before = self.rate(base, self.last_epoch - 1) if self.last_epoch > 0 else base
-            rates.append(new if now == before or before == 0 else now * (new / before))
-        return rates
-
-    def step(self) -> None:
-        """Go to the next epoch.
-
-        Raises: StagingError inside ``slalom.compile``, where it would run while recording only.
-        """
-        if current() is not None:
-            raise StagingError(
-                f"{type(self).__name__}.step() while staging, at {user_line()}",
-                hint="call it after the compiled function, which sees the new rate",
-            )
-        self.last_epoch += 1
-        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-        self._last_lr = self._rates()
-
-    def _rates(self) -> list[float]:
-        return [float(group["lr"]) for group in self.optimizer.param_groups]
-
-    def get_last_lr(self) -> list[float]:
-        """The rates that the last ``step()`` set, one a group."""
-        return list(self._last_lr)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer (and functions that were passed in)."""
-        return {key: value for key, value in vars(self).items() if key not in ("optimizer", "lr_lambdas")}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where ``state_dict`` was called; the rates themselves are in the optimizer's state.
-
-        Raises: ModelFileError for the state of another number of groups.
-        """
-        saved = len(state_dict.get("base_lrs", self.base_lrs))
-        if saved != len(self.base_lrs):
-            raise ModelFileError(
-                f"{type(self).__name__}: saved state", got=f"{saved} groups", needed=f"{len(self.base_lrs)}"
-            )
-        vars(self).update({key: state_dict[key] for key in self.state_dict() if key in state_dict})
+    def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1) -> None:
+        groups = len(getattr(optimizer, "param_groups", ()))
+        given = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
+        if not isinstance(given, list | tuple) or len(given) != groups or not all(map(callable, given)):
+            needed = f"a function, or a list of {groups}"
+            raise ConfigError(f"{type(self).__name__}: lr_lambda", got=lr_lambda, needed=needed)
+        self.lr_lambdas = list(given)
+        super().__init__(optimizer, last_epoch)
 
 
-class LambdaLR(LRScheduler):
+class LambdaLR(_OfFunctions):
     """The group's first rate times a function of the epoch: the adapter for every schedule.
 
     lr(e) = base·λ(e)
@@ -120,86 +60,102 @@ class LambdaLR(LRScheduler):
     [0.3...]
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
-        last_epoch: int = -1,
-    ) -> None:
-        groups = len(getattr(optimizer, "param_groups", ()))
-        given = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
-        if not isinstance(given, (list, tuple)) or len(given) != groups or not all(map(callable, given)):
-            raise ConfigError("LambdaLR: lr_lambda", got=lr_lambda, needed=f"a function, or a list of {groups}")
-        self.lr_lambdas = list(given)
-        super().__init__(optimizer, last_epoch)
+    absolute = True
+
+    def rates(self, epoch: int) -> list[float]:
+        return [base * float(f(epoch)) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+
+
+class MultiplicativeLR(_OfFunctions):
+    """The rate of the epoch before times a function of the epoch.
+
+    lr(e) = lr(e − 1)·λ(e), lr(0) = base
+
+    ``lr_lambda``: one function, or a list with one for each group.
+
+    Raises: ConfigError for a list of another length, or something that can't be called.
+    Note: this one is a recursion, of what the groups hold: λ is not asked about the past. As second or later scheduler
+    of a SequentialLR it begins, as in PyTorch, with the rate before it times λ(0).
+    """
 
     def get_lr(self) -> list[float]:
-        return [base * float(f(self.last_epoch)) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        return self.rates(self.last_epoch) if self.last_epoch > 0 else self._now()
+
+    def rates(self, epoch: int) -> list[float]:
+        return [now * float(f(epoch)) for now, f in zip(self._now(), self.lr_lambdas, strict=True)]
 
 
-class ExponentialLR(LRScheduler):
-    """Multiplied by ``gamma`` each epoch.
+class ReduceLROnPlateau(LRScheduler):
+    """Multiplies the rates by ``factor`` when a measured number has not become better for a while.
 
-    lr(e) = base·γᵉ
+    lr ← max(lr·factor, min_lr) after more than ``patience`` calls of ``step(number)`` in a row without a better one
+
+    "Better" than the best: for ``mode`` "min" below best·(1 − threshold) (``threshold_mode`` "rel") or below
+    best − threshold ("abs"); for "max" above best·(1 + threshold) or best + threshold. After a reduction ``cooldown``
+    calls do not count. A change of at most ``eps`` is not made. ``min_lr``: one number, or one for each group.
+
+    In ``Trainer(schedule=…)`` the number is ``val_loss``, or the training loss where there is no validation set.
+
+    Raises: ConfigError for a factor of 1 or more, an unknown mode, or a list whose length is not that of the groups.
+
+    >>> from slalom.core.tensor import Tensor
+    >>> from slalom.optim import SGD
+    >>> optimizer = SGD([Tensor(0.0, requires_grad=True)], lr=0.4)
+    >>> scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    >>> [(scheduler.step(loss), scheduler.get_last_lr()[0])[1] for loss in (1.0, 1.0, 1.0, 0.5)]
+    [0.4, 0.4, 0.2, 0.2]
     """
 
-    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
-        super().__init__(optimizer, last_epoch)
-
-    def rate(self, base: float, epoch: int) -> float:
-        return float(schedules.exponential(base=self.gamma, start=base)(epoch))
-
-
-class StepLR(LRScheduler):
-    """Multiplied by ``gamma`` every ``step_size`` epochs.
-
-    lr(e) = base·γ^⌊e/s⌋
-    """
-
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.step_size, self.gamma = step_size, gamma
-        super().__init__(optimizer, last_epoch)
-
-    def rate(self, base: float, epoch: int) -> float:
-        return float(schedules.staircase(every=self.step_size, base=self.gamma, start=base)(epoch))
-
-
-class LinearLR(LRScheduler):
-    """A straight line between two factors, then constant; a warm-up with the defaults.
-
-    lr(e) = base·(start_factor + (end_factor − start_factor)·min(e, K)/K) with K = ``total_iters``
-    """
+    needs_a_metric = True
 
     def __init__(
         self,
         optimizer: Optimizer,
-        start_factor: float = 1.0 / 3,
-        end_factor: float = 1.0,
-        total_iters: int = 5,
-        last_epoch: int = -1,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | list[float] = 0,
+        eps: float = 1e-8,
     ) -> None:
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
-        super().__init__(optimizer, last_epoch)
+        for name, value, holds, needed in (
+            ("mode", mode, mode in ("min", "max"), "'min' or 'max'"),
+            ("threshold_mode", threshold_mode, threshold_mode in ("rel", "abs"), "'rel' or 'abs'"),
+            ("factor", factor, 0 <= factor < 1, "a number of at least 0, below 1"),
+        ):
+            if not holds:
+                raise ConfigError(f"ReduceLROnPlateau: {name}", got=repr(value), needed=needed)
+        self.min_lrs = each_group(self, "min_lr", optimizer, min_lr)
+        self.optimizer = optimizer
+        self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
+        self.threshold, self.threshold_mode, self.eps = threshold, threshold_mode, eps
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
+        self._last_lr = self._now()
 
-    def rate(self, base: float, epoch: int) -> float:
-        factor = schedules.linear(self.total_iters, self.start_factor, self.end_factor)
-        return base * float(factor(epoch))
+    def _is_better(self, number: float) -> bool:
+        sign = 1 if self.mode == "min" else -1
+        if self.threshold_mode == "rel":
+            return sign * number < sign * self.best * (1 - sign * self.threshold)
+        return sign * number < sign * self.best - self.threshold
 
+    def step(self, metrics: Any) -> None:  # type: ignore[override]
+        """Look at the number of an epoch.
 
-class CosineAnnealingLR(LRScheduler):
-    """Half a cosine from the first rate to ``eta_min`` in ``T_max`` epochs, and up again in as many.
-
-    lr(e) = η_min + (base − η_min)·(1 + cos πe/T)/2
-
-    Note: as in PyTorch it goes on periodically; ``schedules.cosine`` stays at its end.
-    """
-
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        if not T_max > 0:
-            raise ConfigError("CosineAnnealingLR: T_max", got=T_max, needed="a number above 0")
-        self.T_max, self.eta_min = T_max, eta_min
-        super().__init__(optimizer, last_epoch)
-
-    def rate(self, base: float, epoch: int) -> float:
-        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+        Raises: StagingError inside ``slalom.compile``.
+        """
+        self._not_staging()
+        number = float(metrics)
+        self.last_epoch += 1
+        better = self._is_better(number)
+        self.best = number if better else self.best
+        self.num_bad_epochs = 0 if better or self.cooldown_counter > 0 else self.num_bad_epochs + 1
+        self.cooldown_counter = max(self.cooldown_counter - 1, 0)
+        if self.num_bad_epochs > self.patience:
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            reduced = [max(now * self.factor, low) for now, low in zip(self._now(), self.min_lrs, strict=True)]
+            pairs = zip(self._now(), reduced, strict=True)
+            self._write([new if now - new > self.eps else now for now, new in pairs])
+        self._last_lr = self._now()

@@ -335,7 +335,7 @@ class Fit:
     def _epoch_ended(self, row: dict[str, float]) -> None:
         self.row = row
         self.history.append(row)
-        self.trainer.end_epoch()
+        self.trainer.end_epoch(row)
         if self.watches and self.best is not None:
             self.best.observe(row, self.tensors)
         self._call("on_epoch_end")

@@ -37,7 +37,8 @@ class Trainer:
     batch and returns the loss, for models that are not called as model(*inputs). ``optimizer``: Adam with its defaults
     if none is given. ``metrics``: names or functions, see ``train.metrics``. ``clip_norm``, ``clip_value``: limits of
     the gradients' norm, or of each element. ``schedule``: a function of the number of updates made so far that gives a
-    factor for the optimizer's rates, or an ``optim.lr_scheduler``, stepped once an epoch. ``class_weight``: a dict or
+    factor for the optimizer's rates, or an ``optim.lr_scheduler``, stepped once an epoch (``ReduceLROnPlateau`` with
+    the validation loss, or the training loss where there is no validation). ``class_weight``: a dict or
     list of the weights of classes, or "balanced"; it weights the training loss only. ``compile=False``: run everything
     eagerly, to look into it with a debugger.
 
@@ -222,9 +223,11 @@ class Trainer:
             else:
                 group["lr"] = base * factor
 
-    def end_epoch(self) -> None:
-        """Let a scheduler with a ``step`` of its own go to the next epoch."""
-        if hasattr(self.schedule, "step"):
+    def end_epoch(self, row: dict[str, float]) -> None:
+        """Let a scheduler with a ``step`` of its own go to the next epoch; ``row``: the numbers of the one that ended."""
+        if getattr(self.schedule, "needs_a_metric", False):
+            self.schedule.step(row.get("val_loss", row["loss"]))
+        elif hasattr(self.schedule, "step"):
             self.schedule.step()
 
     # --- evaluation -----------------------------------------------------------------------------------------------
