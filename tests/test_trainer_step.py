@@ -15,7 +15,7 @@ from slalom.compiler import runtime
 from slalom.compiler.native import native
 from slalom.errors import ConfigError, DataError, ShapeError
 from slalom.optim import schedules
-from slalom.optim.lr_scheduler import ExponentialLR
+from slalom.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 from slalom.train import Callback
 from slalom.utils.data import DataLoader, TensorDataset
 
@@ -314,6 +314,22 @@ def test_schedules():
     optimizer.param_groups[0]["lr"] = 0.0  # reaches the compiled step
     t.fit((X, VALUES), epochs=1, progress=False)
     assert_same(before, state(model))
+
+
+@pytest.mark.parametrize("validation", [None, (X[:9], VALUES[:9])], ids=["training loss", "validation loss"])
+def test_a_plateau_lowers_the_rate(validation):
+    t = regressor(lr=0.1)
+    watched = []
+
+    class Watching(ReduceLROnPlateau):
+        def step(self, metrics):
+            watched.append(metrics)
+            super().step(metrics)
+
+    t.schedule = Watching(t.optimizer, factor=0.5, patience=0, threshold=1e6, threshold_mode="abs")
+    history = t.fit((X, VALUES), epochs=4, validation=validation, progress=False)
+    np.testing.assert_allclose(history["lr"], [0.1, 0.1, 0.05, 0.025])
+    assert watched == history["loss" if validation is None else "val_loss"]
 
 
 def test_what_cannot_be_recorded_runs_eagerly_and_says_so_once():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from slalom.train.callbacks import Callback, EarlyStopping
 from slalom.train.checkpoint import Checkpoint
 from slalom.train.history import History
+from slalom.train.lr_finder import RateCurve
 from slalom.train.metrics import METRICS, Metric
 from slalom.train.model_file import load, save, weights_sha256
 from slalom.train.trainer import Trainer
 
 __all__ = [
-    "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "Trainer", "load", "save",
-    "weights_sha256",
+    "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "RateCurve", "Trainer", "load",
+    "save", "weights_sha256",
 ]  # fmt: skip

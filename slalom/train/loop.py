@@ -30,7 +30,7 @@ from slalom.train.steps import Program
 if TYPE_CHECKING:
     from slalom.train.trainer import Trainer
 
-__all__ = ["EVALUATION_BATCH", "Began", "Fit", "Options", "evaluating", "summed"]
+__all__ = ["EVALUATION_BATCH", "Began", "Fit", "Options", "evaluating", "set_modes", "summed", "training_modes"]
 
 VALIDATION_STREAM: Final = 2
 EVALUATION_BATCH: Final = 1024
@@ -113,7 +113,7 @@ class Fit:
         self._latest: Array | None = None
         self._reported = self.step
         self._next_report = 0.0
-        self._training_modes = _training_modes(self.model)
+        self._training_modes = training_modes(self.model)
         self.native: NativeSteps | None = None
         self.step_hooks = [c for c in self.callbacks if type(c).on_step_end is not Callback.on_step_end]
         self._chunk_hooks = [c for c in self.callbacks if type(c).on_steps_end is not Callback.on_steps_end]
@@ -165,7 +165,7 @@ class Fit:
                     self._end()
         finally:
             default_generator.set_state(generator)
-            _set_modes(modes)
+            set_modes(modes)
             self.trainer.program.forget_gradients()
         return self.history
 
@@ -242,7 +242,7 @@ class Fit:
     def _epoch(self) -> None:
         begun = time.perf_counter() - self.seconds
         self.epoch = self.trainer.epoch + 1
-        _set_modes(self._training_modes)
+        set_modes(self._training_modes)
         if self.batch == 0:
             self.sums = None
             self._call("on_epoch_begin")
@@ -373,12 +373,13 @@ def summed(program: Program, batches: Iterable[Batch]) -> Array | None:
 
 
 # --- training and evaluation mode ---------------------------------------------------------------------------------
-def _training_modes(model: Module) -> dict[Module, bool]:
+def training_modes(model: Module) -> dict[Module, bool]:
     """The modes to train in: as they are, so that a part in evaluation mode stays frozen, unless the whole model is."""
     return {module: module.training or not model.training for module in model.modules()}
 
 
-def _set_modes(modes: dict[Module, bool]) -> None:
+def set_modes(modes: dict[Module, bool]) -> None:
+    """Set the mode of each module."""
     for module, training in modes.items():
         module.training = training
 
@@ -391,4 +392,4 @@ def evaluating(model: Module) -> Iterator[None]:
     try:
         yield
     finally:
-        _set_modes(modes)
+        set_modes(modes)

@@ -20,6 +20,7 @@ from slalom.train.checkpoint import Checkpoint
 from slalom.train.feed import Source, source_of
 from slalom.train.history import History
 from slalom.train.loop import EVALUATION_BATCH, Began, Fit, Options, evaluating, summed
+from slalom.train.lr_finder import RateCurve, find_lr
 from slalom.train.metrics import resolve
 from slalom.train.native import explained
 from slalom.train.progress import Progress
@@ -208,6 +209,39 @@ class Trainer:
         return found | {f"optimizer.{i}": p for i, p in enumerate(trained) if id(p) not in known}
 
     # --- the learning rate ----------------------------------------------------------------------------------------
+    def find_lr(
+        self,
+        data: Any,
+        *,
+        batch_size: int | None = 128,
+        low: float = 1e-7,
+        high: float = 10.0,
+        steps: int = 100,
+        sample_weight: Any = None,
+        seed: int = 0,
+    ) -> RateCurve:
+        """Try learning rates from ``low`` to ``high``, one a batch, and suggest that at which the loss falls fastest.
+
+        The rate of the first group rises geometrically, the others' in proportion; the test ends where the loss
+        diverges. Model, optimizer, history and random numbers are afterwards as they were; during the test the
+        optimizer has no state of earlier steps. ``curve.plot()`` draws what was seen (matplotlib).
+
+        Raises: ConfigError for rates that do not ascend; DataError where not even the first loss is finite.
+        Source: Smith (2017), "Cyclical learning rates for training neural networks", section 3.3; the choice of the
+        steepest descent is that of fastai's ``lr_find``.
+        Note: a hint, not a measurement: schedules with a warm-up bear several times as much.
+
+        >>> from slalom import nn
+        >>> trainer = Trainer(nn.Linear(1, 1), loss=nn.MSELoss())
+        >>> X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(-1, 1)
+        >>> curve = trainer.find_lr((X, 2 * X + 1), batch_size=16)
+        >>> 1e-3 < curve.suggestion < 1, trainer.step
+        (True, 0)
+        """
+        source = self._source("find_lr", data, sample_weight, self.class_weight)
+        options = self._options(source, batch_size, 0, seed, None)
+        return find_lr(self, source, options.batch_size, low, high, steps, options.seed)
+
     def rate(self) -> float:
         """The learning rate of the first group, now."""
         return float(self.optimizer.param_groups[0]["lr"])
@@ -224,7 +258,7 @@ class Trainer:
                 group["lr"] = base * factor
 
     def end_epoch(self, row: dict[str, float]) -> None:
-        """Let a scheduler with a ``step`` of its own go to the next epoch; ``row``: the numbers of the one that ended."""
+        """Let a scheduler with a ``step`` of its own go to the next epoch; ``row``: the numbers of the last."""
         if getattr(self.schedule, "needs_a_metric", False):
             self.schedule.step(row.get("val_loss", row["loss"]))
         elif hasattr(self.schedule, "step"):
