@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import twins
+
 Shape = tuple[int, ...]
 
 
@@ -100,6 +102,22 @@ LAYERS: tuple[Row, ...] = (
             (Sample((64, 8)), r"Linear 5→3: input has 8 features, needs 5; input shape \(64, 8\)"),
             (Sample(()), r"Linear 5→3: input has no axes, needs 5"),
         ),
+    ),
+    Row(
+        "NTKLinear",
+        lambda nn: twins.of(nn, "NTKLinear")(5, 3, gain=1.5),
+        ROWS_OF_5,
+        out=_last(3),
+        state={"weight": (3, 5), "bias": (3,)},
+        errors=((Sample((64, 8)), r"NTKLinear 5→3: input has 8 features, needs 5; input shape \(64, 8\)"),),
+    ),
+    Row(
+        "NTKLinear",
+        lambda nn: twins.of(nn, "NTKLinear")(5, 1, bias=False),
+        ROWS_OF_5,
+        out=_last(1),
+        state={"weight": (1, 5)},
+        variant="no-bias",
     ),
     Row(
         "Linear",

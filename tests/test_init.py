@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from typing import Any
@@ -75,6 +76,76 @@ def test_trunc_normal(mean: float, std: float, a: float, b: float) -> None:
     assert np.abs(below - np.arange(values.size) / values.size).max() < 2.2 / math.sqrt(values.size)
 
 
+# --- the same distributions as PyTorch's ------------------------------------------------------------------------------
+FILLS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [  # name, shape, options
+    ("uniform_", WIDE, {}),
+    ("uniform_", TALL, {"a": -1.0, "b": 3.0}),
+    ("normal_", WIDE, {"mean": 0.5, "std": 0.2}),
+    ("trunc_normal_", WIDE, {}),
+    ("trunc_normal_", TALL, {"mean": 0.1, "std": 0.02, "a": 0.08, "b": 0.2}),
+    ("xavier_uniform_", WIDE, {}),
+    ("xavier_uniform_", KERNEL, {"gain": 1.7}),
+    ("xavier_normal_", TALL, {"gain": 0.5}),
+    ("kaiming_uniform_", KERNEL, {"nonlinearity": "relu"}),
+    ("kaiming_uniform_", TALL, {"a": 0.3, "mode": "fan_out"}),
+    ("kaiming_normal_", WIDE, {}),
+    ("kaiming_normal_", KERNEL, {"mode": "fan_out", "nonlinearity": "selu"}),
+    ("orthogonal_", WIDE, {"gain": 2.0}),
+    ("orthogonal_", KERNEL, {}),
+    ("sparse_", WIDE, {"sparsity": 0.25, "std": 0.1}),
+    ("sparse_", TALL, {"sparsity": 0.9}),
+]
+EXACT: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("constant_", (2, 3), {"val": 1.5}),
+    ("zeros_", (3,), {}),
+    ("ones_", (3, 2), {}),
+    ("eye_", (3, 5), {}),
+    ("eye_", (4, 2), {}),
+    ("dirac_", (4, 3, 3), {}),
+    ("dirac_", (4, 3, 4), {"groups": 2}),
+    ("dirac_", (2, 5, 2, 3), {}),
+    ("dirac_", (6, 2, 1, 3, 3), {"groups": 3}),
+]
+
+
+def test_every_function_of_pytorch_is_there_and_has_a_row() -> None:
+    torch = pytest.importorskip("torch")
+    theirs = {name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")}
+    ours = {name for name in init.__all__ if name.endswith("_")} - {"output_bias_", "lsuv_"}
+    assert theirs == ours == {name for name, *_ in FILLS + EXACT}
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), FILLS)
+def test_moments_are_those_of_pytorch(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    slalom.manual_seed(0)
+    theirs = getattr(torch.nn.init, name)(torch.empty(shape), **options).double().numpy().ravel()
+    ours = getattr(init, name)(slalom.empty(shape), **options).numpy().astype(float).ravel()
+    spread, n = theirs.std(), theirs.size
+    for power in (1, 2, 3, 4):
+        mine, other = ((a / spread) ** power for a in (ours, theirs))
+        assert abs(mine.mean() - other.mean()) < 4 * math.sqrt(2 / n) * max(other.std(), 1e-3), f"moment {power}"
+    both = np.sort(np.concatenate([ours, theirs]))
+    gap = np.searchsorted(np.sort(ours), both, "right") - np.searchsorted(np.sort(theirs), both, "right")
+    assert np.abs(gap).max() / n < 2.2 * math.sqrt(2 / n)  # Kolmogorov and Smirnov's distance of two samples
+    if name == "sparse_":
+        zeros = (ours.reshape(shape) == 0).sum(axis=0)
+        assert (zeros == (theirs.reshape(shape) == 0).sum(axis=0)).all()
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), EXACT)
+def test_constant_values_are_those_of_pytorch(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    expected = getattr(torch.nn.init, name)(torch.empty(shape), **options).numpy()
+    np.testing.assert_array_equal(getattr(init, name)(slalom.empty(shape), **options).numpy(), expected)
+
+
+def test_a_dirac_kernel_passes_channels_on() -> None:
+    values = init.dirac_(slalom.empty(5, 3, 3)).numpy()
+    assert values.sum() == 3 and all(values[i, i, 1] == 1 for i in range(3))
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (4, 3, 2, 2)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
     t = init.orthogonal_(slalom.zeros(shape, dtype="float64"), gain=2.0).numpy().reshape(shape[0], -1)
@@ -90,6 +161,10 @@ def test_constants() -> None:
 
 
 BAD = [
+    (lambda: init.dirac_(slalom.ones(3, 3)), ShapeError, r"dirac_: got shape \(3, 3\); needed 3 to 5 dimensions"),
+    (lambda: init.dirac_(slalom.ones(3, 3, 3), 2), ShapeError, "the first of them divisible by 2"),
+    (lambda: init.sparse_(slalom.ones(3), 0.5), ShapeError, "sparse_: got 1 dimensions; needed 2"),
+    (lambda: init.sparse_(slalom.ones(3, 3), 1.5), ConfigError, "sparsity: got 1.5; needed a number from 0 to 1"),
     (lambda: init.eye_(slalom.ones(3)), ShapeError, "eye_: got 1 dimensions; needed 2"),
     (lambda: init.orthogonal_(slalom.ones(3)), ShapeError, "orthogonal_: got 1 dimensions; needed at least 2"),
     (lambda: init.xavier_normal_(slalom.ones(3)), ShapeError, r"fan-out: got shape \(3,\); needed 2 dimensions"),
@@ -111,6 +186,8 @@ def test_the_same_seed_gives_the_same_values_and_a_generator_of_its_own_is_used(
             continue
         fill, first, second, other = getattr(init, name), *(slalom.zeros(4, 5) for _ in range(3))
         before = slalom.get_rng_state().tolist()
+        if name == "sparse_":
+            fill = functools.partial(fill, sparsity=0.3)
         fill(first, generator=slalom.Generator(3))
         fill(second, generator=slalom.Generator(3))
         assert slalom.get_rng_state().tolist() == before, name
@@ -120,7 +197,8 @@ def test_the_same_seed_gives_the_same_values_and_a_generator_of_its_own_is_used(
 
 def test_gains_are_pytorchs() -> None:
     torch = pytest.importorskip("torch")
-    for name in ("linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
+    transposed = [f"conv_transpose{n}d" for n in (1, 2, 3)]
+    for name in ("linear", "conv1d", "conv2d", "conv3d", *transposed, "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
         for param in (None, 0.3):
             expected = torch.nn.init.calculate_gain(name, param)
             assert init.calculate_gain(name, param) == pytest.approx(expected, rel=1e-15)
@@ -184,3 +262,86 @@ BAD_TARGETS = [
 def test_output_bias_refuses(layer: nn.Module, targets: Any, task: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         init.output_bias_(layer, targets, task)
+
+
+# --- layer-sequential unit variance -----------------------------------------------------------------------------------
+class Crossed(nn.Module):
+    """Layers that are not used in the order in which they are declared, one of them twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first = nn.Linear(30, 4), nn.Linear(20, 30)
+        self.again = nn.Linear(30, 30)
+        self.norm, self.drop, self.unused = nn.LayerNorm((2, 30)), nn.Dropout(0.5), nn.Linear(3, 3)
+
+    def forward(self, x: slalom.Tensor, scale: slalom.Tensor) -> slalom.Tensor:
+        y = self.norm(self.first(x * scale).reshape(-1, 2, 30)).reshape(-1, 30)
+        return self.last(self.again(self.drop(self.again(y).relu())).relu())
+
+
+def test_lsuv_gives_every_output_variance_1() -> None:
+    slalom.manual_seed(0)
+    model = Crossed()
+    x, scale = slalom.randn(400, 20) * 30, slalom.tensor(0.1)
+    kept = {name: t.numpy().copy() for name, t in model.state_dict().items() if "weight" not in name or "n" in name[:2]}
+    assert init.lsuv_(model, x, scale) is model
+    seen: dict[str, float] = {}
+    for name in ("first", "again", "last"):
+        layer = getattr(model, name)
+        layer.register_forward_hook(
+            lambda m, a, out, name=name: seen.setdefault(name, float(out.numpy().var())) and None
+        )
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+    model.eval()
+    with slalom.no_grad():
+        model(x, scale)
+    assert set(seen) == {"first", "again", "last"} and all(abs(var - 1) < 0.1 for var in seen.values()), seen
+    for name, array in kept.items():
+        np.testing.assert_array_equal(model.state_dict()[name].numpy(), array)
+
+
+def test_lsuv_with_the_weights_that_are_there() -> None:
+    layer = nn.Linear(5, 3, bias=False)
+    before = layer.weight.detach().numpy().copy()
+    init.lsuv_(layer, np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32), orthogonal=False, tol=1e-3)
+    ratio = layer.weight.detach().numpy() / before
+    assert ratio.std() < 1e-6 * ratio.mean() and abs(ratio.mean() - 1) > 0.01
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_lsuv_names_the_layer_whose_output_says_nothing(value: float) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 2, bias=False)))
+    init.zeros_(model[0].bias)
+    with pytest.raises(DataError, match=r"lsuv_: output of 0: got variance (0|nan); needed one above 0"):
+        init.lsuv_(model, slalom.full((4, 3), value))
+    assert model.training and not model[0]._forward_hooks
+
+
+# --- the neural-tangent parameterisation ------------------------------------------------------------------------------
+def test_in_the_neural_tangent_parameterisation_a_step_moves_the_function_alike_at_any_width() -> None:
+    def moved(kind: Any, width: int) -> float:
+        """By how much a step of gradient descent changes the output at another point, over 20 draws."""
+        found = []
+        for seed in range(20):
+            slalom.manual_seed(seed)
+            model = nn.Sequential(kind(2, width), nn.ReLU(), kind(width, 1))
+            x, other = slalom.tensor([[1.0, 0.5]]), slalom.tensor([[0.8, 0.7]])
+            before = model(other).item()
+            model(x).sum().backward()
+            with slalom.no_grad():
+                for p in model.parameters():
+                    p.sub_(0.01 * p.grad)
+            found.append(abs(model(other).item() - before))
+        return float(np.mean(found))
+
+    assert moved(nn.NTKLinear, 2048) == pytest.approx(moved(nn.NTKLinear, 64), rel=0.2)
+    assert moved(nn.Linear, 2048) > 5 * moved(nn.Linear, 64)
+
+
+def test_the_neural_tangent_kernel_is_that_of_the_limit() -> None:
+    # z ~ N(0, |x|²/2) before the ReLU: Θ(x, x) = 2·E[relu(z)²] + 2·E[relu'(z)²]·|x|²/2 = |x|²/2 + |x|²/2
+    slalom.manual_seed(3)
+    model = nn.Sequential(nn.NTKLinear(2, 4096, False), nn.ReLU(), nn.NTKLinear(4096, 1, False, gain=math.sqrt(2)))
+    model(slalom.tensor([[3.0, 4.0]])).sum().backward()
+    kernel = sum(float((p.grad * p.grad).sum().item()) for p in model.parameters())
+    assert kernel == pytest.approx(25, rel=0.1)

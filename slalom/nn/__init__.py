@@ -18,13 +18,14 @@ from slalom.nn.activation import (
 from slalom.nn.container import Sequential
 from slalom.nn.dropout import Dropout
 from slalom.nn.embedding import Embedding
-from slalom.nn.linear import Flatten, Identity, Linear
+from slalom.nn.linear import Flatten, Identity, Linear, NTKLinear
 from slalom.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from slalom.nn.module import Buffer, Module, Parameter
 from slalom.nn.norm import BatchNorm1d, LayerNorm
 
 __all__ = [
     "GELU", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "Buffer", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "Identity", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss", "Module", "NLLLoss", "PReLU",
-    "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
+    "Flatten", "Identity", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss", "Module", "NLLLoss",
+    "NTKLinear", "PReLU", "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "functional", "init", "utils",
 ]  # fmt: skip

@@ -1,25 +1,30 @@
-"""Initial values of parameters: PyTorch's ``torch.nn.init``, and the output bias set from data.
+"""Initial values of parameters: PyTorch's ``torch.nn.init``, and values that are set from data.
 
-Every function fills its tensor in place, records nothing for backward, and returns the tensor.
+Every function fills its tensor (or those of its layer or model) in place, records nothing for backward, and returns it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slalom.core import kernels
 from slalom.core.autodiff import no_grad
+from slalom.core.primitive import Array
 from slalom.core.random import Generator, rand, randn
 from slalom.core.shape import size
 from slalom.core.tensor import Tensor, to_array
 from slalom.errors import ConfigError, DataError, ShapeError
 
+if TYPE_CHECKING:
+    from slalom.nn.module import Module
+
 __all__ = [
-    "calculate_gain", "constant_", "eye_", "kaiming_normal_", "kaiming_uniform_", "normal_", "ones_", "orthogonal_",
-    "output_bias_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_",
+    "calculate_gain", "constant_", "dirac_", "eye_", "kaiming_normal_", "kaiming_uniform_", "lsuv_", "normal_", "ones_",
+    "orthogonal_", "output_bias_", "sparse_", "trunc_normal_", "uniform_", "xavier_normal_", "xavier_uniform_",
+    "zeros_",
 ]  # fmt: skip
 
 
@@ -62,6 +67,43 @@ def eye_(tensor: Tensor) -> Tensor:
 
 
 @no_grad()
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution that passes its channels on: 1 in the middle of the kernel from channel i to i, else 0.
+
+    ``groups``: the output channels fall into so many groups, each of which passes on the channels from the first.
+
+    Raises: ShapeError unless the tensor has 3 to 5 dimensions (out, in, *kernel), with out divisible by ``groups``.
+    """
+    if tensor.ndim not in (3, 4, 5) or tensor.shape[0] % groups:
+        needed = f"3 to 5 dimensions, the first of them divisible by {groups}"
+        raise ShapeError("dirac_", got=f"shape {tensor.shape}", needed=needed)
+    values = np.zeros(tensor.shape)
+    middle = tuple(n // 2 for n in tensor.shape[2:])
+    outputs = tensor.shape[0] // groups
+    for group in range(groups):
+        for channel in range(min(outputs, tensor.shape[1])):
+            values[(group * outputs + channel, channel, *middle)] = 1.0
+    return tensor.assign(Tensor(values, dtype=tensor.dtype))
+
+
+@no_grad()
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """N(0, std²), with the same number of zeros, ⌈sparsity · rows⌉, at random places of each column.
+
+    Raises: ShapeError unless the tensor has two dimensions; ConfigError for a sparsity outside [0, 1].
+    Source: J. Martens, Deep learning via Hessian-free optimization, 2010.
+    """
+    if tensor.ndim != 2:
+        raise ShapeError("sparse_", got=f"{tensor.ndim} dimensions", needed="2")
+    if not 0 <= sparsity <= 1:
+        raise ConfigError("sparse_: sparsity", got=sparsity, needed="a number from 0 to 1")
+    values = randn(tensor.shape, generator=generator, dtype=np.float64).numpy() * std
+    order = rand(tensor.shape, generator=generator, dtype=np.float64).numpy().argsort(axis=0)
+    np.put_along_axis(values, order[: math.ceil(sparsity * tensor.shape[0])], 0.0, axis=0)
+    return tensor.assign(Tensor(values, dtype=tensor.dtype))
+
+
+@no_grad()
 def trunc_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
     generator: Generator | None = None,
@@ -97,7 +139,8 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 # --- variance-preserving ones -------------------------------------------------------------------------------------
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which a weight's spread makes up for what the nonlinearity takes away."""
-    gains = dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d", "sigmoid"), 1.0)
+    plain = ("linear", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)), "sigmoid")
+    gains = dict.fromkeys(plain, 1.0)
     gains |= {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
     gains["leaky_relu"] = math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
@@ -193,3 +236,57 @@ def output_bias_(layer: Any, targets: Any, task: str, *, sample_weight: Any = No
         if zero_weight:
             layer.weight.zero_()
     return layer
+
+
+@no_grad()
+def lsuv_(model: Module, *inputs: Any, tol: float = 0.1, max_iter: int = 10, orthogonal: bool = True) -> Module:
+    """Layer-sequential unit variance: on a batch of data, the output of every layer has variance 1.
+
+    Layer by layer, in the order in which they are used: W ← orthogonal, then W ← W / std(output) until
+    |Var(output) − 1| < ``tol``, at most ``max_iter`` times. The layers are those with ``in_features`` or
+    ``in_channels`` (Linear, convolutions); the model is called as model(*inputs), in evaluation mode.
+
+    ``orthogonal=False``: start from the weights that are there.
+
+    Raises: DataError where a layer's output is constant or not finite, naming the layer.
+    Source: D. Mishkin and J. Matas, All you need is a good init, 2016, algorithm 1.
+    Note: biases stay as they are; a bias alone may keep the variance from reaching 1.
+
+    >>> from slalom import nn, randn
+    >>> model = lsuv_(nn.Sequential(nn.Linear(50, 40), nn.Tanh(), nn.Linear(40, 30)), x := randn(200, 50))
+    >>> 0.9 < model(x).var().item() < 1.1
+    True
+    """
+    names = {module: name for name, module in model.named_modules()}
+    batch = [value if isinstance(value, Tensor) else Tensor(value) for value in inputs]
+    outputs: dict[Module, Array] = {}
+
+    def keep(module: Module, args: Any, output: Tensor) -> None:
+        outputs.setdefault(module, output.numpy())
+
+    layers = [layer for layer in names if hasattr(layer, "in_features") or hasattr(layer, "in_channels")]
+    modes = {module: module.training for module in names}
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    model.eval()
+    try:
+        model(*batch)
+        for layer in list(outputs):  # in the order in which they were first used
+            weight: Any = layer.weight
+            if orthogonal:
+                orthogonal_(weight)
+            for _ in range(max_iter):
+                outputs.clear()
+                model(*batch)
+                variance = float(outputs[layer].var(dtype=np.float64))
+                if not 0 < variance < math.inf:
+                    got = f"variance {variance:g}"
+                    raise DataError(f"lsuv_: output of {names[layer] or 'the model'}", got=got, needed="one above 0")
+                if abs(variance - 1) < tol:
+                    break
+                weight.assign(weight / math.sqrt(variance))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    return model
