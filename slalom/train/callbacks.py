@@ -21,6 +21,7 @@ import numpy as np
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
+from slalom.train.metrics import is_score
 
 if TYPE_CHECKING:
     from slalom.train.loop import Fit
@@ -75,7 +76,7 @@ class Best:
         if mode not in ("auto", "min", "max"):
             raise ConfigError("mode", got=repr(mode), needed="'auto', 'min' or 'max'")
         self.monitor = monitor
-        self.sign = -1.0 if mode == "max" or (mode == "auto" and _is_score(monitor)) else 1.0
+        self.sign = -1.0 if mode == "max" or (mode == "auto" and is_score(monitor.removeprefix("val_"))) else 1.0
         self.clear()
 
     def clear(self) -> None:
@@ -126,14 +127,6 @@ def write(tensors: dict[str, Tensor], arrays: dict[str, Array]) -> None:
     """Copy arrays into the tensors of the same names."""
     for name, t in tensors.items():
         t.detach().assign(Tensor._of(arrays[name]))
-
-
-_SCORES = ("accuracy", "precision", "recall", "f1", "r2", "auc", "score")
-
-
-def _is_score(monitor: str) -> bool:
-    name = monitor.removeprefix("val_")
-    return name.endswith(_SCORES) or (name.startswith("top") and name[3:].isdigit())
 
 
 class EarlyStopping(Callback):

@@ -24,6 +24,7 @@ from slalom.train.checkpoint import Checkpoint
 from slalom.train.divergence import diagnose, is_finite, overflow
 from slalom.train.feed import Batch, Order, Source, described
 from slalom.train.history import History
+from slalom.train.metrics import Columns
 from slalom.train.native import STEP_STREAM, NativeSteps
 from slalom.train.steps import Program
 
@@ -315,15 +316,15 @@ class Fit:
         row: dict[str, float] = {"epoch": self.epoch, "step": self.step, "seconds": 0.0, "lr": self.trainer.rate()}
         row |= self.trainer.objective.finish(self.sums)
         if self.validation is not None:
-            sums = self._validated(self.validation)
-            if sums is None:
+            measured = self._validated(self.validation)
+            if measured is None:
                 return None
-            row |= {f"val_{name}": value for name, value in self.trainer.objective.finish(sums).items()}
+            row |= {f"val_{name}": value for name, value in self.trainer.objective.finish(*measured).items()}
         row["seconds"] = time.perf_counter() - begun
         return row
 
-    def _validated(self, source: Source) -> Array | None:
-        """The sums over the validation set; None if Ctrl-C came between."""
+    def _validated(self, source: Source) -> tuple[Array, Columns] | None:
+        """What loss and metrics need of the validation set; None if Ctrl-C came between."""
         default_generator.set(self.options.seed, VALIDATION_STREAM, self.trainer.epoch << 20)
         batches = source.batches(max(self.options.batch_size, EVALUATION_BATCH), None)
         with evaluating(self.model):
@@ -363,13 +364,14 @@ def _keep(arrays: dict[str, Array], tensors: dict[str, Tensor]) -> None:
         np.copyto(arrays.setdefault(name, np.empty(t.shape, t.dtype)), t.detach().numpy())
 
 
-def summed(program: Program, batches: Iterable[Batch]) -> Array | None:
-    """The sums of loss and metrics over batches, for a model in evaluation mode; None for no batches."""
+def summed(program: Program, batches: Iterable[Batch]) -> tuple[Array, Columns] | None:
+    """What loss and metrics need of some batches, for a model in evaluation mode; None for no batches."""
     total: Array | None = None
+    columns = Columns(program.objective.whole)
     for batch in batches:
-        sums = program.measure(batch.items, batch.weight, batch.rows)
+        sums = program.measure(batch.items, batch.weight, batch.rows, columns)
         total = sums.copy() if total is None else np.add(total, sums, out=total)
-    return total
+    return None if total is None else (total, columns)
 
 
 # --- training and evaluation mode ---------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from slalom.errors import ConfigError, ShapeError, StagingError
 from slalom.nn import Module
 from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
 from slalom.optim import Optimizer
-from slalom.train.metrics import Metric, aligned
+from slalom.train.metrics import Columns, Metric, aligned
 
 __all__ = ["Objective", "Program", "Recorded"]
 
@@ -42,6 +42,8 @@ Items = tuple[Any, ...]
 """The parts of a batch; the last is the target."""
 Sums = tuple[Tensor | None, ...]
 """Of a batch, in float64: (loss, what it divides by, weight of the rows), then a vector for each metric, or None."""
+Kept = tuple[tuple[Tensor, ...] | None, ...]
+"""Of a batch, for each metric of whole columns: its columns, or None."""
 
 
 class Objective:
@@ -56,11 +58,16 @@ class Objective:
 
     def __init__(self, model: Module, loss: Any, step: Callable[..., Any] | None, metrics: tuple[Metric, ...]) -> None:
         self.model, self.loss, self.step, self.metrics = model, loss, step, metrics
+        self.summed = tuple(metric for metric in metrics if not metric.whole)
+        self.whole = tuple(metric for metric in metrics if metric.whole)
+        """The metrics that need all rows at once; they are measured in evaluation only."""
         self.reduction: str = getattr(loss, "reduction", "mean")
         self.sizes: dict[str, tuple[int, ...]] = {}
         """By metric, how long its sums are; known after the first batch."""
         self.outside: dict[str, str] = {}
-        """The metrics that cannot be recorded, and why; they are computed in Python."""
+        """The metrics of a training step that cannot be recorded, and why; they are computed in Python."""
+        self.outside_whole: dict[str, str] = {}
+        """Of the metrics of whole columns, those that cannot be recorded; no training step waits for them."""
 
     def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
         """The loss of a batch, its sums, and the output of the model."""
@@ -75,7 +82,7 @@ class Objective:
             rows = _rows_of(target, items) if weight is None else weight.to(float64).sum()
             total = loss if self.reduction == "sum" else loss.detach().to(float64) * divisor
             output = tree.map(lambda t: t.detach(), output)
-            metrics = tuple(self._inside(metric, output, items[-1], weight) for metric in self.metrics)
+            metrics = tuple(self._inside(metric, output, items[-1], weight) for metric in self.summed)
             return loss, (cat([_flat(total), _flat(divisor), _flat(rows)]), *metrics), output
 
     def _custom(self, step: Callable[..., Any], items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
@@ -105,20 +112,43 @@ class Objective:
     def completed(self, sums: Sums, output: Any, items: Items, weight: Tensor | None) -> Array:
         """The sums in one vector, those of the metrics that cannot be recorded computed now."""
         parts = [sums[0].numpy()] if sums[0] is not None else []
-        for metric, made in zip(self.metrics, sums[1:], strict=False):
+        for metric, made in zip(self.summed, sums[1:], strict=False):
             if made is None:
                 with no_grad():
                     made, self.sizes[metric.name] = metric.sums(output, items[-1], weight)
             parts.append(made.numpy())
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
-    def finish(self, sums: Array) -> dict[str, float]:
-        """Loss and metrics of the sums over some batches."""
+    def columns(self, output: Any, target: Any) -> Kept:
+        """What the metrics of whole columns keep of a batch; None where that cannot be recorded, and a note why."""
+        return tuple(self._column(metric, output, target) for metric in self.whole)
+
+    def _column(self, metric: Metric, output: Any, target: Any) -> tuple[Tensor, ...] | None:
+        if metric.name in self.outside_whole:
+            return None
+        _followed(metric.rows)
+        try:
+            return metric.columns(output, target)
+        except StagingError as error:
+            self.outside_whole[metric.name] = str(error)
+            return None
+
+    def kept(self, columns: Kept, output: Any, items: Items) -> list[tuple[Tensor, ...]]:
+        """The columns of a batch, those that cannot be recorded computed now."""
+        with no_grad():
+            pairs = zip(self.whole, columns, strict=True)
+            return [metric.columns(output, items[-1]) if made is None else made for metric, made in pairs]
+
+    def finish(self, sums: Array, columns: Columns | None = None) -> dict[str, float]:
+        """Loss and metrics of the sums over some batches, and of the columns, where those were kept."""
         total, divisor, rows = (float(n) for n in sums[:3])
         mean = total / divisor if divisor else math.nan if total or not rows else 0.0
         found = {"loss": total if self.reduction == "sum" else mean}
-        at = 3
+        at, whole = 3, {} if columns is None else columns.values()
         for metric in self.metrics:
+            if metric.whole:
+                found |= {metric.name: whole[metric.name]} if metric.name in whole else {}
+                continue
             sizes = self.sizes[metric.name]
             end = at + sum(map(abs, sizes))
             found[metric.name] = metric.value(sums[at:end], sizes, rows)
@@ -265,6 +295,9 @@ class Program:
                 lines.append(f"{what}: recorded, {sizes} equations, {how}")
             else:
                 lines.append(f"{what}: not run yet")
+        if self.objective.whole:
+            names = ", ".join(metric.name for metric in self.objective.whole)
+            lines.append(f"metrics: {names} from all rows at once, so in evaluation and validation only")
         return lines
 
     def forget_gradients(self) -> None:
@@ -339,15 +372,17 @@ class Program:
         return cat([part for part in sums if part is not None]), finite
 
     # --- evaluation -----------------------------------------------------------------------------------------------
-    def measure(self, items: Items, weight: Tensor | None, rows: int) -> Array:
-        """The sums of a batch of a model in evaluation mode."""
+    def measure(self, items: Items, weight: Tensor | None, rows: int, columns: Columns) -> Array:
+        """The sums of a batch of a model in evaluation mode; what metrics of whole columns need goes to ``columns``."""
         with no_grad():
-            sums, output = self._recorded("evaluation", rows, self._measure)(items, weight)
+            sums, kept, output = self._recorded("evaluation", rows, self._measure)(items, weight)
+        columns.add(self.objective.kept(kept, output, items), weight)
         return self.objective.completed(sums, output, items, weight)
 
-    def _measure(self, items: Items, weight: Tensor | None) -> tuple[Sums, Any]:
+    def _measure(self, items: Items, weight: Tensor | None) -> tuple[Sums, Kept, Any]:
         _, sums, output = self.objective(items, weight)
-        return sums, output if self.objective.outside else None
+        kept = self.objective.columns(output, items[-1])
+        return sums, kept, output if self.objective.outside or self.objective.outside_whole else None
 
     def predict(self, inputs: Items, rows: int) -> Any:
         """The output for a batch of a model in evaluation mode."""

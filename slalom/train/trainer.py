@@ -12,7 +12,7 @@ from slalom.core import tree
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DataError
-from slalom.nn import BCELoss, Module
+from slalom.nn import Module
 from slalom.optim import Adam, Optimizer
 from slalom.train import model_file
 from slalom.train.callbacks import Callback
@@ -21,7 +21,7 @@ from slalom.train.feed import Source, source_of
 from slalom.train.history import History
 from slalom.train.loop import EVALUATION_BATCH, Began, Fit, Options, evaluating, summed
 from slalom.train.lr_finder import RateCurve, find_lr
-from slalom.train.metrics import resolve
+from slalom.train.metrics import Reading, resolve
 from slalom.train.native import explained
 from slalom.train.progress import Progress
 from slalom.train.steps import Objective, Program
@@ -36,12 +36,12 @@ class Trainer:
 
     ``loss``: a loss of ``slalom.nn`` or a function (output, target); or ``step``, a function that gets the parts of a
     batch and returns the loss, for models that are not called as model(*inputs). ``optimizer``: Adam with its defaults
-    if none is given. ``metrics``: names or functions, see ``train.metrics``. ``clip_norm``, ``clip_value``: limits of
-    the gradients' norm, or of each element. ``schedule``: a function of the number of updates made so far that gives a
-    factor for the optimizer's rates, or an ``optim.lr_scheduler``, stepped once an epoch (``ReduceLROnPlateau`` with
-    the validation loss, or the training loss where there is no validation). ``class_weight``: a dict or
-    list of the weights of classes, or "balanced"; it weights the training loss only. ``compile=False``: run everything
-    eagerly, to look into it with a debugger.
+    if none is given. ``metrics``: names (``["auc", "f1_macro"]``) or functions, see ``train.METRICS``. ``clip_norm``,
+    ``clip_value``: limits of the gradients' norm, or of each element. ``schedule``: a function of the number of updates
+    made so far that gives a factor for the optimizer's rates, or an ``optim.lr_scheduler``, stepped once an epoch
+    (``ReduceLROnPlateau`` with the validation loss, or the training loss where there is no validation).
+    ``class_weight``: a dict or list of the weights of classes, or "balanced"; it weights the training loss only.
+    ``compile=False``: run everything eagerly, to look into it with a debugger.
 
     With weights w of rows (``sample_weight``, times ``class_weight`` of the target) the loss of a batch is the weighted
     mean Σ wᵢ·lᵢ / Σ wᵢ, so that a weight of 2 is the row given twice; training metrics are weighted alike.
@@ -95,7 +95,7 @@ class Trainer:
                 "Trainer: schedule", got=repr(schedule), needed="a function of the step, or an lr_scheduler"
             )
         self.schedule, self.class_weight = schedule, class_weight
-        self.objective = Objective(model, loss, step, resolve(metrics, 0.5 if isinstance(loss, BCELoss) else 0.0))
+        self.objective = Objective(model, loss, step, resolve(metrics, Reading.of(loss)))
         self.program = Program(self.objective, self.optimizer, {"norm": clip_norm, "value": clip_value}, compile)
         self.history = History()
         self.epoch = 0
@@ -277,10 +277,10 @@ class Trainer:
         """
         source = self._source("evaluate", data, sample_weight)
         with np.errstate(all="ignore"), evaluating(self.model):
-            sums = summed(self.program, source.batches(batch_size, None))
-        if sums is None:
+            measured = summed(self.program, source.batches(batch_size, None))
+        if measured is None:
             raise DataError("evaluate: data", got="no batches", needed="at least one")
-        return self.objective.finish(sums)
+        return self.objective.finish(*measured)
 
     def predict(self, data: Any, *, batch_size: int = EVALUATION_BATCH) -> Any:
         """The outputs of the model in evaluation mode for all rows, as NumPy arrays.
