@@ -81,7 +81,7 @@ class RateCurve:
 
 
 def find_lr(
-    trainer: Trainer, source: Source, batch_size: int, low: float, high: float, steps: int, seed: int
+    trainer: Trainer, source: Source, batch_size: int, low: float, high: float, steps: Any, seed: int
 ) -> RateCurve:
     """The range test of ``Trainer.find_lr``."""
     if not 0 < low < high < math.inf:

@@ -43,7 +43,7 @@ class _Joined(LRScheduler):
     """A scheduler of schedulers, which does what they do."""
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Any) -> None:
-        given = list(schedulers)
+        given: list[Any] = list(schedulers)
         what = type(self).__name__
         if not given:
             raise ConfigError(f"{what}: schedulers", got="none", needed="at least one")
@@ -53,7 +53,8 @@ class _Joined(LRScheduler):
                 raise ConfigError(f"{what}: scheduler {i}", got=type(each).__name__, needed=needed)
             if each.optimizer is not (optimizer or given[0].optimizer):
                 raise ConfigError(f"{what}: scheduler {i}", got="another optimizer", needed="one optimizer for all")
-        self._schedulers, self.optimizer = given, given[0].optimizer
+        self._schedulers: list[LRScheduler] = given
+        self.optimizer = given[0].optimizer
         self.last_epoch = 0
 
     def rewind(self) -> None:

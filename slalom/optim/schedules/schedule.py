@@ -18,8 +18,8 @@ from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
 
 __all__ = [
-    "ABOVE_0", "AT_LEAST_0", "FRACTION", "SWITCH", "Needs", "Schedule", "Time", "ascending", "cos", "fewer_than_steps",
-    "floor", "is_number", "larger", "log", "one_of", "reached", "schedule", "select", "smaller",
+    "ABOVE_0", "AT_LEAST_0", "COUNT", "FRACTION", "SWITCH", "Needs", "Schedule", "Time", "ascending", "cos",
+    "fewer_than_steps", "floor", "is_number", "larger", "log", "one_of", "reached", "schedule", "select", "smaller",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -66,7 +66,7 @@ class Needs:
 
 def is_number(value: Any) -> bool:
     """Whether this is a finite number (True and False are none)."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 FINITE: Final = Needs("a finite number", is_number)
@@ -74,6 +74,7 @@ AT_LEAST_0: Final = Needs("a finite number of at least 0", lambda n: is_number(n
 ABOVE_0: Final = Needs("a finite number above 0", lambda n: is_number(n) and n > 0)
 FRACTION: Final = Needs("a number from 0 to 1", lambda n: is_number(n) and 0 <= n <= 1)
 SWITCH: Final = Needs("True or False", lambda b: isinstance(b, bool))
+COUNT: Final = Needs("an integer of at least 1", lambda n: not isinstance(n, bool) and isinstance(n, int) and n >= 1)
 
 
 def one_of(*words: str) -> Needs:

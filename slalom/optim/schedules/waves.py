@@ -12,6 +12,7 @@ from slalom.optim.scheduler import CyclesMomentum, LRScheduler, each_group
 from slalom.optim.schedules.schedule import (
     ABOVE_0,
     AT_LEAST_0,
+    COUNT,
     FRACTION,
     SWITCH,
     Needs,
@@ -150,9 +151,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
         for name, value in (("T_0", T_0), ("T_mult", T_mult)):
-            if not isinstance(value, int) or value < 1:
-                needed = "an integer of at least 1"
-                raise ConfigError(f"CosineAnnealingWarmRestarts: {name}", got=value, needed=needed)
+            if not COUNT.holds(value):
+                raise ConfigError(f"CosineAnnealingWarmRestarts: {name}", got=value, needed=COUNT.words)
         self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -373,13 +373,14 @@ class OneCycleLR(CyclesMomentum):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        counts = {"total_steps": total_steps} if total_steps is not None else {}
-        counts = counts or {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
+        counts: dict[str, Any] = {"total_steps": total_steps}
+        if total_steps is None:
+            counts = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
         for name, count in counts.items():
-            if not isinstance(count, int) or count < 1:
+            if not COUNT.holds(count):
                 hint = "give total_steps, or epochs and steps_per_epoch" if count is None else None
-                raise ConfigError(f"OneCycleLR: {name}", got=repr(count), needed="an integer of at least 1", hint=hint)
-        self.total_steps: int = math.prod(counts.values())  # type: ignore[arg-type]
+                raise ConfigError(f"OneCycleLR: {name}", got=repr(count), needed=COUNT.words, hint=hint)
+        self.total_steps: int = math.prod(counts.values())
         self.pct_start, self.anneal_strategy, self.three_phase = pct_start, anneal_strategy, three_phase
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
         self.max_lrs = each_group(self, "max_lr", optimizer, max_lr)
