@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slalom.core.extras import load_extra
 from slalom.errors import DataError, MissingExtraError
-from slalom.tabular.extras import load_extra
 from slalom.tabular.reading import MISSING, find_delimiter, from_dataframe, read_table
 from slalom.tabular.table import LARGEST, Column, Table, format_number, parse_number
 

@@ -15,7 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from slalom.tabular.extras import load_extra, one_thread
+from slalom.core.extras import load_extra, one_thread
 from slalom.tabular.preparation import Boolean, Datetime, Embedded, OneHot, Preparation, find_levels
 from slalom.tabular.table import BoolArray, FloatArray, IntArray, Table
 from slalom.tabular.target import ClassTarget, Target

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from slalom import nn, optim
 from slalom.compiler.native import obstacle
 from slalom.core import random
+from slalom.core.extras import load_extra, one_thread
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
 from slalom.optim.schedules import cosine
 from slalom.tabular.baselines import run_baselines
-from slalom.tabular.extras import load_extra, one_thread
 from slalom.tabular.leaks import find_leaks
 from slalom.tabular.model import Model, as_table, loss_of
 from slalom.tabular.network import NetworkSizes, TabularNetwork

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slalom.core.extras import load_extra
 from slalom.errors import DataError
-from slalom.tabular.extras import load_extra
 from slalom.tabular.table import (
     EXACT,
     CellType,

@@ -65,7 +65,7 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
     hooks = [module.register_forward_hook(look) for module in fit.model.modules()]
     buffers = [(buffer, Tensor(buffer.detach().numpy())) for buffer in fit.model.buffers()]
     try:
-        loss, _, _ = fit.trainer.objective(batch.items, batch.weight)
+        loss, _, _ = fit.trainer.objective(fit.trainer.program.augmented(batch.items), batch.weight)
         value = float(loss.detach().item())
         if math.isfinite(value):
             fit.trainer.program.forget_gradients()

@@ -34,6 +34,7 @@ from slalom.errors import ConfigError, ShapeError, StagingError
 from slalom.nn import Module
 from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
 from slalom.optim import Optimizer
+from slalom.train.feed import described
 from slalom.train.metrics import Columns, Metric, aligned
 
 __all__ = ["Objective", "Program", "Recorded"]
@@ -260,8 +261,15 @@ class Program:
     KEPT = 64
     """How many records are kept; the one longest unused goes first."""
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, clip: dict[str, float | None], staged: bool) -> None:
-        self.objective, self.optimizer, self.clip = objective, optimizer, clip
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Optimizer,
+        clip: dict[str, float | None],
+        staged: bool,
+        augment: Callable[..., Any] | None = None,
+    ) -> None:
+        self.objective, self.optimizer, self.clip, self.augment = objective, optimizer, clip, augment
         asked = "compile=False asks for it"
         self.eager: dict[str, str] = {} if staged else dict.fromkeys(("training", "evaluation", "prediction"), asked)
         self._records: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
@@ -298,6 +306,8 @@ class Program:
         if self.objective.whole:
             names = ", ".join(metric.name for metric in self.objective.whole)
             lines.append(f"metrics: {names} from all rows at once, so in evaluation and validation only")
+        if self.augment is not None:
+            lines.insert(1, f"augmentation: part of the training step: {described(self.augment)}")
         return lines
 
     def forget_gradients(self) -> None:
@@ -309,21 +319,39 @@ class Program:
                 p.grad = None
 
     # --- a training step ------------------------------------------------------------------------------------------
+    def augmented(self, items: Items) -> Items:
+        """A batch for training, changed at random if that is asked for. Raises: ShapeError for one of other parts."""
+        if self.augment is None:
+            return items
+        _followed(self.augment)
+        with no_grad():
+            found = self.augment(*items)
+        given = (found,) if len(items) == 1 else found
+        sizes = [_rows_of(part, (part,)) for part in given] if isinstance(given, (tuple, list)) else None
+        needed = [_rows_of(part, (part,)) for part in items]
+        if sizes != needed:
+            got = type(found).__name__ if sizes is None else f"{len(sizes)} parts with {sizes} rows"
+            raise ShapeError(
+                "what augment returns for a batch", got=got, needed=f"{len(items)} parts with {needed} rows"
+            )
+        return tuple(given)
+
     def gradients(self, items: Items, weight: Tensor | None, rows: int) -> tuple[Array, bool]:
         """Put the gradients of a batch into ``.grad``; its sums, and whether all that was computed is finite."""
         self.forget_gradients()
-        sums, output, finite = self._recorded("training", rows, self._gradients)(items, weight)
-        return self.objective.completed(sums, output, items, weight), bool(finite)
+        sums, (output, seen), finite = self._recorded("training", rows, self._gradients)(items, weight)
+        return self.objective.completed(sums, output, seen, weight), bool(finite)
 
-    def _gradients(self, items: Items, weight: Tensor | None) -> tuple[Sums, Any, Tensor]:
+    def _gradients(self, items: Items, weight: Tensor | None) -> tuple[Sums, tuple[Any, Any], Tensor]:
         buffers = [(buffer, buffer.clone()) for buffer in self.objective.model.buffers()]
+        items = self.augmented(items)
         loss, sums, output = self.objective(items, weight)
         loss.backward()
         with no_grad():
             finite = (self.limited_gradients() + loss).isfinite()
             for buffer, before in buffers:
                 buffer.assign(where(finite, buffer, before))
-        return sums, output if self.objective.outside else None, finite
+        return sums, (output, items) if self.objective.outside else (None, None), finite
 
     def limited_gradients(self) -> Tensor:
         """Clip the gradients; a number that is finite just if all of them are (and their sum or norm)."""
@@ -363,7 +391,7 @@ class Program:
     def _step(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """The sums of a batch, and whether all that was computed is finite; the parameters and their state move."""
         self.forget_gradients()
-        loss, sums, _ = self.objective(items, weight)
+        loss, sums, _ = self.objective(self.augmented(items), weight)
         loss.backward()
         with no_grad():
             finite = (self.limited_gradients() + loss).isfinite()

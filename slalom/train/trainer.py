@@ -41,6 +41,8 @@ class Trainer:
     made so far that gives a factor for the optimizer's rates, or an ``optim.lr_scheduler``, stepped once an epoch
     (``ReduceLROnPlateau`` with the validation loss, or the training loss where there is no validation).
     ``class_weight``: a dict or list of the weights of classes, or "balanced"; it weights the training loss only.
+    ``augment``: a function of the parts of a batch that returns as many, ``data.augment.RandomCrop(28, padding=2)`` for
+    one; it changes batches of training alone, inside the recorded step, by numbers that depend on (seed, step) only.
     ``compile=False``: run everything eagerly, to look into it with a debugger.
 
     With weights w of rows (``sample_weight``, times ``class_weight`` of the target) the loss of a batch is the weighted
@@ -72,6 +74,7 @@ class Trainer:
         clip_value: float | None = None,
         schedule: Any = None,
         class_weight: Any = None,
+        augment: Callable[..., Any] | None = None,
         compile: bool = True,
     ) -> None:
         if not isinstance(model, Module):
@@ -94,9 +97,12 @@ class Trainer:
             raise ConfigError(
                 "Trainer: schedule", got=repr(schedule), needed="a function of the step, or an lr_scheduler"
             )
+        if augment is not None and not callable(augment):
+            raise ConfigError("Trainer: augment", got=repr(augment), needed="a function of the parts of a batch")
         self.schedule, self.class_weight = schedule, class_weight
         self.objective = Objective(model, loss, step, resolve(metrics, Reading.of(loss)))
-        self.program = Program(self.objective, self.optimizer, {"norm": clip_norm, "value": clip_value}, compile)
+        clip = {"norm": clip_norm, "value": clip_value}
+        self.program = Program(self.objective, self.optimizer, clip, compile, augment)
         self.history = History()
         self.epoch = 0
         self.step = 0
