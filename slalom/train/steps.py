@@ -327,8 +327,8 @@ class Program:
         with no_grad():
             found = self.augment(*items)
         given = (found,) if len(items) == 1 else found
-        sizes = [_rows_of(part, (part,)) for part in given] if isinstance(given, (tuple, list)) else None
-        needed = [_rows_of(part, (part,)) for part in items]
+        sizes = [int(_rows_of(part, (part,))) for part in given] if isinstance(given, (tuple, list)) else None
+        needed = [int(_rows_of(part, (part,))) for part in items]
         if sizes != needed:
             got = type(found).__name__ if sizes is None else f"{len(sizes)} parts with {sizes} rows"
             raise ShapeError(

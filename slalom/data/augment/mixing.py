@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from slalom.core.dtype import DType, float32, float64
+from slalom.core.dtype import float32, float64
 from slalom.core.functional.arithmetic import where
 from slalom.core.functional.creation import eye, ones, zeros
 from slalom.core.functional.shaping import roll
@@ -15,7 +15,7 @@ from slalom.core.random import rand, randn
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.data.augment.base import Augmentation, Parts, amount, floats, images, per_row
 from slalom.data.augment.images import columns_of, rows_of
-from slalom.errors import ConfigError, ShapeError
+from slalom.errors import ConfigError, IndexRangeError, ShapeError
 
 __all__ = ["CutMix", "MixUp", "beta"]
 
@@ -74,12 +74,11 @@ class _Mixing(Augmentation):
             raise ConfigError(f"{name}: a target of {target.dtype.name}", needed="the number of classes", hint=hint)
         if target.ndim != 1:
             raise ShapeError(f"{name}: target", got=target.shape, needed="class numbers of shape (B,)")
-        return inputs, _one_hot(target, self.num_classes, inputs[0].dtype)
-
-
-def _one_hot(target: Tensor, classes: int, dtype: DType) -> Tensor:
-    """(B,) → (B, C). A class that does not exist is an error, staged too."""
-    return apply(GATHER, eye(classes, dtype=dtype), target.long())
+        known = target._known()  # while staging it is not; then the gather refuses such a class when it runs
+        bad = [] if known is None else known[(known < 0) | (known >= self.num_classes)]
+        if len(bad):
+            raise IndexRangeError(f"{name}: class {bad[0]} in the target", needed=f"0 to {self.num_classes - 1}")
+        return inputs, apply(GATHER, eye(self.num_classes, dtype=inputs[0].dtype), target.long())
 
 
 def _mixed(t: Tensor, share: Tensor) -> Tensor:
