@@ -85,4 +85,4 @@ def as_images(pixels: Any, *, channels_last: bool | None = None, dtype: npt.DTyp
         )
     array = array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1) if channels_last else array
     scale = 1.0 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
-    return np.ascontiguousarray(array / scale, dtype)
+    return np.ascontiguousarray(np.divide(array, scale, dtype=np.dtype(dtype)))

@@ -1,4 +1,4 @@
-"""Small two-dimensional problems to look at: seeded, so that the same call gives the same points everywhere.
+"""Small two-dimensional problems to look at: seeded, so that the same call gives the same points.
 
 Each function returns (X, y) as arrays: X float32 (n, 2) within about −1 … 1, and y class numbers int64 (n,), or values
 float32 (n,) where it is a regression. Classes take turns, so that they are as equal in number as n allows.

@@ -260,7 +260,7 @@ class _Loader(Source):
         self.in_memory = False
 
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
-        for part in (self.loader, getattr(self.loader, "sampler", None)):
+        for part in (self.loader, *(getattr(self.loader, name, None) for name in ("sampler", "batch_sampler"))):
             if isinstance(getattr(part, "epoch", None), int):
                 part.epoch = 0 if order is None else order.epoch  # type: ignore[union-attr]
         made = self._made(order)
@@ -288,6 +288,8 @@ class _Loader(Source):
         options = {name: getattr(self.loader, name, None) for name in ("batch_size", "drop_last", "merge_last")}
         sampler = type(getattr(self.loader, "sampler", None)).__name__
         found = {"loader": f"{type(self.loader).__name__} of {self.count(0)} batches", "sampler": sampler, **options}
+        if getattr(self.loader, "batch_sampler", None) is not None:
+            found["batch_sampler"] = described(self.loader.batch_sampler)
         dataset = getattr(self.loader, "dataset", None)
         rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         return found | (_Rows("", dataset, self.dtype, None).digest() if rows else {})
