@@ -26,7 +26,7 @@ class _Draws:
 
     def __init__(self, name: str, n: int, noise: float, seed: int, classes: int = 2) -> None:
         for what, value, least in (("n", n, 1), ("classes", classes, 2)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if type(value) is not int or value < least:
                 raise ConfigError(f"{name}: {what}", got=repr(value), needed=f"an integer of at least {least}")
         if not 0 <= noise < math.inf:
             raise ConfigError(f"{name}: noise", got=repr(noise), needed="a finite number of at least 0")

@@ -262,7 +262,7 @@ class _Loader(Source):
     def batches(self, batch_size: int, order: Order | None, start: int = 0) -> Iterator[Batch]:
         for part in (self.loader, *(getattr(self.loader, name, None) for name in ("sampler", "batch_sampler"))):
             if isinstance(getattr(part, "epoch", None), int):
-                part.epoch = 0 if order is None else order.epoch  # type: ignore[union-attr]
+                part.epoch = 0 if order is None else order.epoch
         made = self._made(order)
         for number, items in enumerate(made if order is None else _merged(made)):
             if number >= start:

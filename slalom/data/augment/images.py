@@ -180,8 +180,9 @@ class RandomErasing(OfInput):
     def input(self, x: Tensor) -> Tensor:
         images("RandomErasing", x)
         erased = per_row(x) < self.p
-        area = per_row(x, *self.scale) * float(x.shape[2] * x.shape[3])
-        ratio = per_row(x, *map(math.log, self.ratio)).exp()
+        area = per_row(x, *interval("RandomErasing: scale", self.scale)) * float(x.shape[2] * x.shape[3])
+        low, high = self.ratio
+        ratio = per_row(x, math.log(low), math.log(high)).exp()
         lines = []
         for place, n, length in (
             (rows_of(x), x.shape[2], (area * ratio).sqrt()),

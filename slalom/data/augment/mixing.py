@@ -75,8 +75,8 @@ class _Mixing(Augmentation):
         if target.ndim != 1:
             raise ShapeError(f"{name}: target", got=target.shape, needed="class numbers of shape (B,)")
         known = target._known()  # while staging it is not; then the gather refuses such a class when it runs
-        bad = [] if known is None else known[(known < 0) | (known >= self.num_classes)]
-        if len(bad):
+        bad = None if known is None else known[(known < 0) | (known >= self.num_classes)]
+        if bad is not None and bad.size:
             raise IndexRangeError(f"{name}: class {bad[0]} in the target", needed=f"0 to {self.num_classes - 1}")
         return inputs, apply(GATHER, eye(self.num_classes, dtype=inputs[0].dtype), target.long())
 

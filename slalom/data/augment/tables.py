@@ -63,13 +63,12 @@ class ColumnNoise(_OfColumns):
             amount("ColumnNoise: sigma", sigma)
 
     def input(self, x: Tensor) -> Tensor:
-        chosen, sigma = self._chosen(floats("ColumnNoise", x, "table")), self.sigma
-        if isinstance(sigma, (list, tuple)):
-            if len(sigma) != x.shape[1]:
-                needed = f"{x.shape[1]}, one for each column"
-                raise ShapeError("ColumnNoise: sigma", got=f"{len(sigma)} of them", needed=needed)
-            sigma = Tensor._of(np.array(sigma, x.dtype))
-        return (x + noise(x) * sigma).where(chosen, x)
+        chosen = self._chosen(floats("ColumnNoise", x, "table"))
+        sigma = np.array(self.sigma, x.dtype)
+        if sigma.ndim and len(sigma) != x.shape[1]:
+            needed = f"{x.shape[1]}, one for each column"
+            raise ShapeError("ColumnNoise: sigma", got=f"{len(sigma)} of them", needed=needed)
+        return (x + noise(x) * Tensor._of(sigma)).where(chosen, x)
 
 
 @dataclass(frozen=True)

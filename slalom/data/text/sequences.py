@@ -234,7 +234,7 @@ class Seq2SeqCollate:
     ignore: int = -100
     multiple: int = 1
 
-    def __call__(self, rows: Sequence[tuple[Any, Any]]) -> Seq2SeqBatch:
+    def __call__(self, rows: Sequence[Any]) -> Seq2SeqBatch:
         if not all(isinstance(row, (tuple, list)) and len(row) == 2 for row in rows):
             raise DataError("Seq2SeqCollate", got="rows of another form", needed="pairs (source ids, target ids)")
         source, lengths = pad_sequences([row[0] for row in rows], self.pad, multiple=self.multiple)
