@@ -7,7 +7,7 @@ through the very same lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,12 @@ class Row:
     name: str
     samples: tuple[dict[str, Any], ...]
     wrong: tuple[tuple[dict[str, Any], str], ...]
-    slots: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    torch: bool = True
+    """Whether PyTorch walks the same way; else test_optimizer_references.py has the paper's formulas in NumPy."""
+    problems: tuple[str, ...] = ()
+    """Those it is made for, where they are not all."""
+    tolerance: float = 0.0
+    """Of a comparison in float64, where PyTorch's rounding alone makes more than 1e-10."""
 
 
 RATES = (({"lr": -0.1}, "lr: got -0.1"), ({"lr": "high"}, "lr: got high"), ({"lr": float("nan")}, "lr: got nan"))
@@ -84,6 +89,162 @@ TABLE = (
         ),
         wrong=ADAM_WRONG,
     ),
+    Row(
+        "Adagrad",
+        samples=(
+            {"lr": 0.1},
+            {"lr": 0.1, "lr_decay": 0.05},
+            {"lr": 0.1, "weight_decay": 0.1},
+            {"lr": 0.1, "initial_accumulator_value": 0.5},
+            {"lr": 0.1, "eps": 1e-3, "initial_accumulator_value": 0.1, "lr_decay": 0.01},
+            {"lr": 0.005, "maximize": True},
+        ),
+        wrong=(*RATES, *DECAY, ({"lr_decay": -1}, "lr_decay: got -1"), ({"eps": -1}, "eps: got -1")),
+    ),
+    Row(
+        "Adadelta",
+        samples=(
+            {},
+            {"lr": 0.5, "rho": 0.5},
+            {"rho": 0.95, "eps": 1e-3},
+            {"weight_decay": 0.1},
+            {"lr": 3.0, "weight_decay": 0.01},
+            {"lr": 0.1, "maximize": True},
+        ),
+        wrong=(*RATES, *DECAY, ({"rho": 1.5}, "rho: got 1.5"), ({"eps": -1}, "eps: got -1")),
+    ),
+    Row(
+        "RMSprop",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.005, "alpha": 0.9, "weight_decay": 0.1},
+            {"lr": 0.02, "centered": True, "eps": 1e-3},
+            {"lr": 0.005, "momentum": 0.9},
+            {"lr": 0.005, "momentum": 0.5, "centered": True, "eps": 1e-3, "weight_decay": 0.01},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*RATES, *DECAY, ({"alpha": -0.1}, "alpha: got -0.1"), ({"momentum": -1}, "momentum: got -1")),
+    ),
+    Row(
+        "Adamax",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.1},
+            {"lr": 0.02, "betas": (0.5, 0.99)},
+            {"lr": 0.02, "eps": 1e-2},
+            {"lr": 0.02, "betas": (0.0, 0.99), "weight_decay": 0.01},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=ADAM_WRONG[:-1],
+    ),
+    Row(
+        "NAdam",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.1},
+            {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True},
+            {"lr": 0.02, "momentum_decay": 0.1, "betas": (0.8, 0.99)},
+            {"lr": 0.02, "eps": 1e-3},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*ADAM_WRONG[:-1], ({"momentum_decay": -1}, "momentum_decay: got -1")),
+        tolerance=1e-7,  # PyTorch keeps the product of momenta in float32
+    ),
+    Row(
+        "RAdam",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.1},
+            {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": True},
+            {"lr": 0.02, "betas": (0.8, 0.9)},
+            {"lr": 0.02, "eps": 1e-3},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*ADAM_WRONG[:-1], ({"decoupled_weight_decay": 1}, "decoupled_weight_decay: got 1")),
+    ),
+    Row(
+        "Rprop",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.1},
+            {"lr": 0.02, "etas": (0.3, 1.5)},
+            {"lr": 0.02, "step_sizes": (1e-3, 0.05)},
+            {"lr": 0.001, "etas": (0.8, 1.1), "step_sizes": (1e-4, 1.0)},
+            {"lr": 0.001, "step_sizes": (0.0, 0.002), "maximize": True},
+        ),
+        wrong=(
+            *RATES,
+            ({"etas": (1.2, 0.5)}, "etas: got (1.2, 0.5)"),
+            ({"step_sizes": (2, 1)}, "step_sizes: got (2, 1)"),
+        ),
+    ),
+    Row(
+        "ASGD",
+        samples=(
+            {"lr": 0.05},
+            {"lr": 0.05, "lambd": 0.05},
+            {"lr": 0.05, "t0": 20},
+            {"lr": 0.05, "alpha": 0.5, "lambd": 0.1, "t0": 0},
+            {"lr": 0.05, "weight_decay": 0.1},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*RATES, *DECAY, ({"lambd": -1}, "lambd: got -1"), ({"t0": -1}, "t0: got -1")),
+        tolerance=1e-7,  # PyTorch keeps the rates in float32
+    ),
+    Row(
+        "Adafactor",
+        samples=(
+            {"lr": 0.05},
+            {"lr": 0.05, "weight_decay": 0.1},
+            {"lr": 0.05, "beta2_decay": -0.5, "d": 2.0},
+            {"lr": 0.05, "eps": (1e-4, 0.1)},
+            {"lr": 0.2, "eps": (None, 1e-2), "d": 1.5},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*RATES, *DECAY, ({"d": 0.5}, "d: got 0.5"), ({"beta2_decay": 0.5}, "beta2_decay: got 0.5")),
+        problems=("rosenbrock", "network", "bowl"),  # PyTorch divides by the 0 elements of an empty one
+        tolerance=1e-6,
+    ),
+    Row(
+        "Lion",
+        samples=(
+            {"lr": 0.01},
+            {"lr": 0.01, "weight_decay": 0.1},
+            {"lr": 0.01, "betas": (0.5, 0.9)},
+            {"lr": 0.001, "betas": (0.0, 0.5), "weight_decay": 1.0},
+            {"lr": 0.003, "betas": (0.95, 0.98)},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=ADAM_WRONG[:-2],
+        torch=False,
+    ),
+    Row(
+        "LAMB",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.1},
+            {"lr": 0.02, "betas": (0.5, 0.9)},
+            {"lr": 0.02, "eps": 1e-2},
+            {"lr": 0.05, "betas": (0.8, 0.99), "weight_decay": 0.01},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=ADAM_WRONG[:-1],
+        torch=False,
+    ),
+    Row(
+        "Muon",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.0},
+            {"lr": 0.02, "momentum": 0.8, "nesterov": False},
+            {"lr": 0.02, "adjust_lr_fn": "match_rms_adamw"},
+            {"lr": 0.02, "ns_steps": 3, "ns_coefficients": (2.0, -1.5, 0.5), "eps": 1e-3},
+            {"lr": 0.001, "maximize": True, "adjust_lr_fn": "original"},
+        ),
+        wrong=(*RATES, *DECAY, ({"ns_steps": 0}, "ns_steps: got 0"), ({"adjust_lr_fn": "x"}, "adjust_lr_fn: got x")),
+        torch=False,
+        problems=("matrices",),
+    ),
 )
 SAMPLES = [(row, sample) for row in TABLE for sample in row.samples]
 IDS = [f"{row.name}({', '.join(f'{k}={v}' for k, v in sample.items())})" for row, sample in SAMPLES]
@@ -138,6 +299,15 @@ def _shapes_gradient(params: Arrays, t: int) -> list[np.ndarray | None]:
     return [np.asarray(w * np.float32(0.5) + np.cos(np.float32(t) + w), w.dtype) for w in params]
 
 
+def _matrices_start() -> Arrays:
+    rng = np.random.default_rng(7)
+    return [rng.normal(size=shape) for shape in ((3, 5), (6, 2), (1, 4))]
+
+
+def _matrices_gradient(params: Arrays, t: int) -> list[np.ndarray | None]:
+    return [w + 0.1 * np.sin(t + np.arange(w.size)).reshape(w.shape) for w in params]
+
+
 PROBLEMS = {
     "bowl": Problem(
         lambda: [np.array([1.0, -1.0, 2.0, 0.5, -0.1])],
@@ -152,10 +322,24 @@ PROBLEMS = {
         change=40,
         tolerance=2e-4,
     ),
+    "matrices": Problem(_matrices_start, _matrices_gradient, groups=(((0, 1), {}), ((2,), {"lr": 0.01})), change=40),
     "shapes": Problem(
         _shapes_start, _shapes_gradient, groups=(((0, 1, 2), {}), ((3, 4, 5), {"lr": 0.1})), change=20, tolerance=1e-4
     ),
 }
+
+
+def _chosen(row: Row, i: int) -> tuple[str, ...]:
+    """Two problems for each sample, so that each row meets all of them."""
+    return row.problems or ("network" if i % 2 else "shapes", "rosenbrock" if i % 4 < 2 else "bowl")
+
+
+CASES = [
+    (row, options, problem) for row in TABLE for i, options in enumerate(row.samples) for problem in _chosen(row, i)
+]
+CASE_IDS = [f"{IDS[SAMPLES.index((row, options))]} on {problem}" for row, options, problem in CASES]
+TORCH_CASES = [case for case in CASES if case[0].torch]
+TORCH_IDS = [name for name, case in zip(CASE_IDS, CASES, strict=True) if case[0].torch]
 
 
 def walk(lib: Any, name: str, options: dict[str, Any], problem: Problem, steps: int = STEPS) -> Iterator[tuple]:

@@ -16,11 +16,31 @@ import slalom
 from slalom import optim
 from slalom.errors import ConfigError, ModelFileError
 from slalom.optim import SGD, Adam, AdamW, Optimizer
-from tests.table_optimizers import IDS, PROBLEMS, SAMPLES, TABLE, Row, close, step, trajectory, walk
+from tests.table_optimizers import (
+    CASE_IDS,
+    CASES,
+    IDS,
+    PROBLEMS,
+    SAMPLES,
+    TABLE,
+    TORCH_CASES,
+    TORCH_IDS,
+    Row,
+    close,
+    step,
+    trajectory,
+    walk,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "optimizers.json").read_text(encoding="utf-8"))
 each_sample = pytest.mark.parametrize(("row", "options"), SAMPLES, ids=IDS)
-each_problem = pytest.mark.parametrize("problem", PROBLEMS)
+TORCH_SAMPLE_IDS = [name for name, (row, _) in zip(IDS, SAMPLES, strict=True) if row.torch]
+each_case = pytest.mark.parametrize(("row", "options", "problem"), CASES, ids=CASE_IDS)
+each_torch_case = pytest.mark.parametrize(("row", "options", "problem"), TORCH_CASES, ids=TORCH_IDS)
+
+
+OWN_TESTS = {"Optimizer", "LBFGS", "Lookahead"}
+"""Public classes that are no rules: their tests are in test_lbfgs.py and test_lookahead.py."""
 
 
 def leaf(*values: float, dtype: Any = None) -> slalom.Tensor:
@@ -41,33 +61,36 @@ def moved(optimizer: Optimizer, *grads: float) -> list[float]:
 
 # --- the table ----------------------------------------------------------------------------------------------------
 def test_every_optimizer_has_a_row_and_every_row_a_name() -> None:
-    public = {name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name != "Optimizer"}
+    public = {name for name in optim.__all__ if isinstance(getattr(optim, name), type) and name not in OWN_TESTS}
     assert public == {row.name for row in TABLE}
     assert all(len(row.samples) >= 6 and row.wrong for row in TABLE)
 
 
-@each_problem
-@each_sample
+@each_torch_case
 def test_walks_as_pytorch_did(row: Row, options: dict[str, Any], problem: str) -> None:
     expected = GOLDEN[f"{IDS[SAMPLES.index((row, options))]} on {problem}"]
-    close(trajectory(slalom, row.name, options, PROBLEMS[problem]), expected, max(PROBLEMS[problem].tolerance, 1e-8))
+    close(
+        trajectory(slalom, row.name, options, PROBLEMS[problem]),
+        expected,
+        max(PROBLEMS[problem].tolerance, row.tolerance, 1e-8),
+    )
 
 
-@each_problem
-@each_sample
+@each_torch_case
 def test_walks_as_pytorch_does(row: Row, options: dict[str, Any], problem: str) -> None:
     torch = pytest.importorskip("torch")
     expected = trajectory(torch, row.name, options, PROBLEMS[problem])
-    close(trajectory(slalom, row.name, options, PROBLEMS[problem]), expected, PROBLEMS[problem].tolerance)
+    tolerance = max(PROBLEMS[problem].tolerance, row.tolerance)
+    close(trajectory(slalom, row.name, options, PROBLEMS[problem]), expected, tolerance)
 
 
-@each_problem
-@each_sample
+@each_case
 def test_goes_on_from_a_saved_state_to_the_same_bits(row: Row, options: dict[str, Any], problem: str) -> None:
     task = PROBLEMS[problem]
     for t, params, optimizer in walk(slalom, row.name, options, task, steps=60):
         if t == 45:
-            kept, saved = [p.copy() for p in params], copy.deepcopy(optimizer.state_dict())
+            # In the same layout: NumPy, whose results the tests take, adds up in the order of memory.
+            kept, saved = [p.copy("K") for p in params], copy.deepcopy(optimizer.state_dict())
     again = [slalom.tensor(p, requires_grad=True) for p in kept]
     groups = [{"params": [again[i] for i in members]} for members, _ in task.groups]
     resumed = getattr(optim, row.name)(groups, lr=7.0)
@@ -78,7 +101,7 @@ def test_goes_on_from_a_saved_state_to_the_same_bits(row: Row, options: dict[str
         np.testing.assert_array_equal(ours.detach().numpy(), theirs)
 
 
-@each_sample
+@pytest.mark.parametrize(("row", "options"), [s for s in SAMPLES if s[0].torch], ids=TORCH_SAMPLE_IDS)
 def test_takes_over_from_pytorch(row: Row, options: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     task = PROBLEMS["network"]
@@ -98,7 +121,7 @@ def test_takes_over_from_pytorch(row: Row, options: dict[str, Any]) -> None:
 def test_staged_is_eager_bit_for_bit_recorded_once_and_steered(row: Row, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     x, y = (slalom.tensor(rng.normal(size=(16, n)).astype(np.float32)) for n in (6, 3))
-    start = [rng.normal(size=shape).astype(np.float32) for shape in ((6, 4), (4,), (4, 3))]
+    start = [rng.normal(size=shape).astype(np.float32) for shape in ((6, 4), (1, 4) if row.problems else (4,), (4, 3))]
 
     def build() -> tuple[list[slalom.Tensor], Optimizer, Any]:
         w, b, v = params = [slalom.tensor(p, requires_grad=True) for p in start]

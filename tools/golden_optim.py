@@ -28,10 +28,9 @@ def write(name: str, content: dict[str, Any]) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     found: dict[str, Any] = {"torch": torch.__version__}
-    for name, (row, options) in zip(table_optimizers.IDS, table_optimizers.SAMPLES, strict=True):
-        for problem_name, problem in table_optimizers.PROBLEMS.items():
-            walked = table_optimizers.trajectory(torch, row.name, options, problem)
-            found[f"{name} on {problem_name}"] = [[float(f"{x:.9g}") for x in params] for params in walked]
+    for name, (row, options, problem) in zip(table_optimizers.TORCH_IDS, table_optimizers.TORCH_CASES, strict=True):
+        walked = table_optimizers.trajectory(torch, row.name, options, table_optimizers.PROBLEMS[problem])
+        found[name] = [[float(f"{x:.9g}") for x in params] for params in walked]
     write("optimizers.json", found)
     found = {"torch": torch.__version__}
     for adapter in table_schedules.SCHEDULERS:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from slalom.optim import lr_scheduler, schedules
-from slalom.optim.algorithms import SGD, Adam, AdamW
+from slalom.optim import algorithms, lr_scheduler, schedules
+from slalom.optim.algorithms import *
+from slalom.optim.lbfgs import LBFGS
+from slalom.optim.lookahead import Lookahead
 from slalom.optim.optimizer import Optimizer
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler", "schedules"]
+__all__ = ["LBFGS", "Lookahead", "Optimizer", "lr_scheduler", "schedules"]
+__all__ += algorithms.__all__

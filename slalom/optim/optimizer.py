@@ -66,6 +66,8 @@ class Optimizer:
 
     slots: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[frozenset[str]] = frozenset({"weight_decay"})
+    fixed: ClassVar[frozenset[str]] = frozenset()
+    """Numbers that are counts: they are part of a record, and do not steer it."""
     constraints: ClassVar[Constraints] = {}
     _steps: int = 0
     """How many steps were made in ordinary loops."""
@@ -107,6 +109,14 @@ class Optimizer:
         """The names of the tensors kept for each parameter of a group."""
         return self.slots
 
+    def slots_for(self, param: Tensor, group: Group) -> tuple[str, ...]:
+        """The names of the tensors kept for one parameter, where they depend on its shape."""
+        return self.slots_of(group)
+
+    def slot(self, name: str, param: Tensor, group: Group) -> Tensor:
+        """What a tensor that is kept for a parameter begins as: zeros of its shape, unless the rule wants another."""
+        return param._zeros()
+
     # --- one step -------------------------------------------------------------------------------------------------
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient; ``closure`` evaluates the loss first, and its value is returned."""
@@ -142,7 +152,7 @@ class Optimizer:
     def _step_group(self, group: Group) -> None:
         grads = [(p, p.grad) for p in group["params"]]
         moving = [(p, grad) for p, grad in grads if grad is not None]
-        names = self.slots_of(group)
+        names = {id(p): self.slots_for(p, group) for p, _ in moving}
         with unstaged():
             self._prepare(group, [p for p, _ in moving], names)
         self._guard(group, names, moving)
@@ -162,16 +172,19 @@ class Optimizer:
                 cast = ready[key] = {name: _cast(value, param.dtype) for name, value in scalars.items()}
             if group.get("maximize"):
                 grad = -grad
-            new, slots = self.update(param, grad, {name: state[name] for name in names}, cast)
+            new, slots = self.update(param, grad, {name: state[name] for name in names[id(param)]}, cast)
             param._write(new)
             for name, value in slots.items():
                 state[name]._write(value)
 
     def _hyper(self, group: Group) -> Hyper:
         """The group's numbers as 0-d float64 tensors that steer; what is no number stays as it is."""
-        return {name: _steered(group, name, name in self.optional) for name in self.defaults}
+        return {
+            name: group[name] if name in self.fixed else _steered(group, name, name in self.optional)
+            for name in self.defaults
+        }
 
-    def _prepare(self, group: Group, moving: Sequence[Tensor], names: Sequence[str]) -> None:
+    def _prepare(self, group: Group, moving: Sequence[Tensor], names: Mapping[int, Sequence[str]]) -> None:
         """Make the state that is missing, and give each parameter that stands still a step count of its own."""
         state = self.state
         fresh: Tensor | None = None
@@ -179,9 +192,9 @@ class Optimizer:
             held = state[p]
             if "step" not in held:
                 fresh = held["step"] = Tensor(0.0, dtype=float64) if fresh is None else fresh
-            for name in names:
+            for name in names[id(p)]:
                 if name not in held:
-                    held[name] = p._zeros()
+                    held[name] = self.slot(name, p, group)
         if len(moving) == len(group["params"]):
             return
         shared = {id(state[p]["step"]) for p in moving}
@@ -190,7 +203,7 @@ class Optimizer:
             if id(p) not in going and p in state and id(state[p]["step"]) in shared:
                 state[p]["step"] = Tensor(state[p]["step"])
 
-    def _guard(self, group: Group, names: Sequence[str], moving: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def _guard(self, group: Group, names: Mapping[int, Sequence[str]], moving: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Tell the trace, if there is one, what its record depends on."""
         trace = current()
         if trace is None:
@@ -207,8 +220,8 @@ class Optimizer:
         slots: list[tuple[Tensor, dict[str, Any], list[tuple[str, Tensor]]]] = []
         for p, _ in moving:
             held = self.state[p]
-            slots.append((p, held, [(name, held[name]) for name in ("step", *names)]))
-            for name in ("step", *names):
+            slots.append((p, held, [(name, held[name]) for name in ("step", *names[id(p)])]))
+            for name in ("step", *names[id(p)]):
                 trace.named(held[name], name if name == "step" else f"{name} of {label[id(p)]}")
         for rule in (self.update, self.scalars):
             guard_reads(trace, rule)
@@ -228,7 +241,9 @@ class Optimizer:
         optional = self.optional
         return [*map(id, self.param_groups), *map(id, group["params"])] + [
             # A plain number is the common case: all that counts is whether it switches something off.
-            name not in optional or value != 0 if type(value) in (float, int) else _kind(value, name in optional)
+            name not in optional or value != 0
+            if type(value) in (float, int) and name not in self.fixed
+            else (value if name in self.fixed else _kind(value, name in optional))
             for name in self.defaults
             for value in (group[name],)
         ]
@@ -309,7 +324,12 @@ class Optimizer:
                     count = float(held.pop("step", 1))  # PyTorch's SGD keeps no count
                     state[p]["step"] = counts.setdefault(count, Tensor(count, dtype=float64))
                 for name, value in held.items():
-                    state[p][name] = _loaded(value, p, f"{what}: saved {name}")
+                    if type(self).update is Optimizer.update and np.shape(value) not in (p.shape, ()):
+                        state[p][name] = deepcopy(value)  # what a step() of its own keeps is its own affair
+                        continue
+                    known = name in self.slots_for(p, {**group, **other})
+                    like = self.slot(name, p, {**group, **other}) if known else p
+                    state[p][name] = _loaded(value, like, f"{what}: saved {name}")
         for group, other in zip(self.param_groups, saved, strict=True):
             options = {name: deepcopy(value) for name, value in other.items() if name != "params"}
             for name, default in self.defaults.items():
@@ -335,7 +355,11 @@ class Optimizer:
 def _steered(group: Group, name: str, optional: bool) -> Any:
     value = group[name]
     if isinstance(value, tuple):
-        return tuple(steering(_reader(group, name, i), f"{name}[{i}]") for i in range(len(value)))
+        readers = (_reader(group, name, i) for i in range(len(value)))
+        return tuple(
+            steering(reader, f"{name}[{i}]") if isinstance(value[i], Real) else value[i]
+            for i, reader in enumerate(readers)
+        )
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     if optional and value == 0:
@@ -352,7 +376,7 @@ def _kind(value: Any, optional: bool) -> Any:
     if isinstance(value, Tensor):
         return id(value)
     if isinstance(value, tuple):
-        return (tuple, len(value))
+        return (tuple, tuple(None if isinstance(item, Real) else item for item in value), len(value))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return (Real, bool(optional and value == 0))
@@ -381,5 +405,6 @@ def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
 
 AT_LEAST_0: Final = ("a number of at least 0", lambda value: 0 <= value < float("inf"))
 BETAS: Final = ("two numbers of at least 0, below 1", lambda value: len(value) == 2 and all(0 <= b < 1 for b in value))
+FRACTION: Final = ("a number from 0 to 1", lambda value: 0 <= value <= 1)
 SWITCH: Final = ("True or False", lambda value: isinstance(value, bool))
 _EVERYWHERE: Final[Constraints] = {"lr": AT_LEAST_0, "weight_decay": AT_LEAST_0, "maximize": SWITCH}

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with and without momentum."""
+"""Stochastic gradient descent, with and without momentum, and averaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import ClassVar
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
 from slalom.optim.optimizer import AT_LEAST_0, SWITCH, Constraints, Group, Hyper, Optimizer, ParamsT, Slots
+
+__all__ = ["ASGD", "SGD"]
 
 
 class SGD(Optimizer):
@@ -74,3 +76,59 @@ class SGD(Optimizer):
         velocity = momentum * slots["momentum_buffer"] + (grad if gain is None else gain * grad)
         direction = grad + momentum * velocity if hyper["nesterov"] else velocity
         return param - hyper["lr"] * direction, {"momentum_buffer": velocity}
+
+
+class ASGD(Optimizer):
+    """Stochastic gradient descent with a falling rate, and beside the parameters their average.
+
+    g ← g + λ·w
+    w ← w·(1 − Λ·ηₜ) − ηₜ·g,   a ← a + μₜ·(w − a),   ηₜ₊₁ = η/(1 + Λ·η·t)^α,   μₜ₊₁ = 1/max(1, t − t₀)
+
+    with η = ``lr``, Λ = ``lambd``, α = ``alpha``, t₀ = ``t0``, λ = ``weight_decay``; the average a is
+    ``optimizer.state[p]["ax"]``, and follows w until t₀ steps were made.
+
+    Raises: ConfigError for negative numbers.
+    Source: Polyak, Juditsky (1992), "Acceleration of stochastic approximation by averaging"; the rates are those of
+    Bottou's implementation, which PyTorch took over.
+
+    >>> w = Tensor(15.0, requires_grad=True)
+    >>> optimizer = ASGD([w], lr=0.1)
+    >>> ((w - 10) ** 2).backward(); optimizer.step(); f"{w.item():.5f}"
+    '13.99985'
+    """
+
+    slots = ("eta", "mu", "ax")
+    constraints: ClassVar[Constraints] = {"lambd": AT_LEAST_0, "alpha": AT_LEAST_0, "t0": AT_LEAST_0}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay}
+        super().__init__(params, {**options, "maximize": maximize})
+
+    def slot(self, name: str, param: Tensor, group: Group) -> Tensor:
+        if name == "ax":
+            return param._zeros()
+        return Tensor(float(group["lr"]) if name == "eta" else 1.0, dtype=param.dtype)
+
+    @staticmethod
+    def scalars(hyper: Hyper, step: Tensor) -> Hyper:
+        eta = hyper["lr"] / (1 + hyper["lambd"] * hyper["lr"] * step) ** hyper["alpha"]
+        return {**hyper, "eta": eta, "mu": 1 / (step - hyper["t0"]).maximum(1.0)}
+
+    @staticmethod
+    def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
+        if hyper["weight_decay"] is not None:
+            grad = grad + hyper["weight_decay"] * param
+        eta, average = slots["eta"], slots["ax"]
+        new = param * (1 - hyper["lambd"] * eta) - eta * grad
+        average = new.where(slots["mu"] == 1, average + slots["mu"] * (new - average))
+        return new, {"eta": hyper["eta"], "mu": hyper["mu"], "ax": average}

@@ -1,0 +1,111 @@
+"""L-BFGS beside PyTorch's, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import slalom
+from slalom import nn, optim
+from slalom.errors import ConfigError, StagingError
+
+START = {"rosenbrock": [np.array([-1.2, 1.0])], "quartic": [np.array([3.0, -2.0]), np.array([[1.0, 0.5, -4.0]])]}
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"lr": 0.1},
+    {"line_search_fn": "strong_wolfe"},
+    {"line_search_fn": "strong_wolfe", "history_size": 2, "max_iter": 5},
+    {"line_search_fn": "strong_wolfe", "lr": 0.01, "max_iter": 10},
+    {"line_search_fn": "strong_wolfe", "max_eval": 7, "tolerance_change": 1e-5, "tolerance_grad": 1e-3},
+)
+
+
+def losses(problem: str, params: list[Any]) -> Any:
+    if problem == "rosenbrock":
+        x, y = params[0][0], params[0][1]
+        return (1 - x) ** 2 + 20 * (y - x * x) ** 2
+    return sum(((p - 1) ** 4).sum() + (p * p).sum() for p in params)
+
+
+def walked(lib: Any, problem: str, options: dict[str, Any], steps: int = 6) -> list[tuple[float, list[Any], int]]:
+    params = [lib.tensor(array, requires_grad=True) for array in START[problem]]
+    optimizer, found, calls = lib.optim.LBFGS(params, **options), [], 0
+
+    def closure() -> Any:
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
+        loss = losses(problem, params)
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        loss = optimizer.step(closure)
+        found.append((float(loss.detach()), [p.detach().numpy().copy() for p in params], calls))
+    return found
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("problem", START)
+def test_walks_as_pytorch_does(problem: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    if "line_search_fn" not in options and problem == "rosenbrock":
+        options = options | {"max_iter": 3}  # unguarded steps leap about, and rounding with them
+    steps = 1 if options.get("lr") == 0.01 else 6  # where it goes on by tiny steps, rounding decides when it ends
+    for ours, theirs in zip(*(walked(lib, problem, options, steps) for lib in (slalom, torch)), strict=True):
+        assert ours[2] == theirs[2] and ours[0] == pytest.approx(theirs[0], rel=1e-6, abs=1e-12)
+        for a, b in zip(ours[1], theirs[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_it_finds_the_minimum() -> None:
+    found = walked(slalom, "rosenbrock", {"line_search_fn": "strong_wolfe"}, steps=4)
+    np.testing.assert_allclose(found[-1][1][0], [1, 1], atol=1e-6)
+
+
+def test_a_network_is_fitted_and_a_resumed_run_goes_on() -> None:
+    rng = np.random.default_rng(0)
+    x = slalom.tensor(rng.normal(size=(40, 3)))
+    y = x.sin().sum(1, keepdim=True)
+    slalom.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+
+    def run(model: nn.Module, optimizer: optim.LBFGS, steps: int) -> float:
+        @slalom.compile
+        def evaluate() -> slalom.Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            return loss
+
+        return [float(optimizer.step(evaluate)) for _ in range(steps)][-1]
+
+    optimizer = optim.LBFGS(model.parameters(), max_iter=10, line_search_fn="strong_wolfe")
+    assert run(model, optimizer, 8) < 1e-2
+    again = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    again.load_state_dict(model.state_dict())
+    other = optim.LBFGS(again.parameters(), max_iter=1)
+    other.load_state_dict(optimizer.state_dict())
+    assert run(again, other, 3) == run(model, optimizer, 3)
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())
+
+
+def test_what_is_refused() -> None:
+    w = slalom.ones(2, requires_grad=True)
+    for options, words in (
+        ({"lr": -1}, "lr: got -1"),
+        ({"max_iter": 0}, "max_iter: got 0"),
+        ({"history_size": 0}, "history_size: got 0"),
+        ({"line_search_fn": "armijo"}, "line_search_fn: got armijo; needed None or 'strong_wolfe'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            optim.LBFGS([w], **options)
+    with pytest.raises(ConfigError, match="got several; needed one"):
+        optim.LBFGS([{"params": [w]}, {"params": [slalom.ones(1, requires_grad=True)]}])
+    with pytest.raises(ConfigError, match="got no closure"):
+        optim.LBFGS([w]).step()
+    with pytest.raises(StagingError, match=r"LBFGS.step\(\) while staging, at .*test_lbfgs"):
+        slalom.compile(lambda: optim.LBFGS([w]).step(w.sum))()
