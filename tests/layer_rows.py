@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -81,14 +80,19 @@ def library(x: Any) -> Any:
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
-def through(layer: Any, call: Callable[[Callable[..., Any], Any], Any]) -> Any:
-    """A layer that takes or returns several tensors, as one of one tensor x → ``call(forward, x)``."""
+def through(layer: Any, call: Callable[[Any, Any], Any]) -> Any:
+    """A layer that takes or returns several tensors as one of one tensor: x → ``call(layer, x)``.
+
+    The layer's own forward is ``layer.plain`` there.
+    """
     kind = type(layer)
 
     def forward(self: Any, x: Any) -> Any:
-        return call(functools.partial(kind.forward, self), x)
+        return call(self, x)
 
-    layer.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    layer.__class__ = type(
+        kind.__name__, (kind,), {"forward": forward, "plain": kind.forward, "__module__": kind.__module__}
+    )
     return layer
 
 
