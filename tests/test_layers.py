@@ -179,8 +179,8 @@ def test_train_and_eval(row: Row) -> None:
     for sample in row.samples:
         first, second = (layer(as_input(row, sample)).detach().numpy() for _ in range(2))
         np.testing.assert_array_equal(first, second)  # nothing is drawn
-    for name, t in layer.state_dict().items():
-        np.testing.assert_array_equal(t.numpy(), before[name])  # and nothing is written
+    for name, t in layer.state_dict().items():  # and nothing is written, but where rows are kept short
+        assert getattr(layer, "max_norm", None) is not None or np.array_equal(t.numpy(), before[name]), name
     assert layer.train() is layer and all(m.training for m in layer.modules())
 
 

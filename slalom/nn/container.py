@@ -303,8 +303,7 @@ class Residual(Module):
         for name, part in (("module", module), ("shortcut", shortcut)):
             if not isinstance(part, Module) and not (name == "shortcut" and part is None):
                 raise ConfigError(f"Residual: {name}", got=type(part).__name__, needed="a Module")
-        self.register_module("module", module)
-        self.register_module("shortcut", shortcut)
+        self.module, self.shortcut = module, shortcut
 
     def forward(self, input: Tensor) -> Tensor:
         kept = input if self.shortcut is None else self.shortcut(input)

@@ -166,7 +166,7 @@ class _Stack(Module):
             raise ConfigError(f"{type(self).__name__}: num_layers", got=num_layers, needed="at least 1")
         self.layers = ModuleList([copy.deepcopy(layer) for _ in range(num_layers)])
         self.num_layers = num_layers
-        self.register_module("norm", norm)
+        self.norm = norm
 
     def _run(self, x: Tensor, *inputs: Any) -> Tensor:
         for layer in self.layers:
