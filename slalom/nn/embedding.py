@@ -56,12 +56,12 @@ class _Table(Module):
                 self.weight[self.padding_idx] = 0.0
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, **options: Any) -> Any:
-        """A layer on a given table (N, D), which is not learned unless ``freeze`` is False; options by name."""
+    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, *options: Any, **named: Any) -> Any:
+        """A layer on a given table (N, D), which is not learned unless ``freeze`` is False; then the other options."""
         if embeddings.ndim != 2:
             raise ShapeError("from_pretrained: embeddings", got=f"shape {embeddings.shape}", needed="two axes")
         make: Any = cls
-        made = make(*embeddings.shape, **options)
+        made = make(*embeddings.shape, *options, **named)
         made.weight = Parameter(embeddings, requires_grad=not freeze)
         return made
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from slalom.core.functional.creation import full
+from slalom.core.functional.attention import causal_mask
+from slalom.core.functional.creation import zeros
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DTypeError
 from slalom.nn import functional as F
@@ -338,5 +338,4 @@ class Transformer(Module):
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """The mask of a sequence that may not look ahead: −∞ above the diagonal, else 0. Shapes: (sz, sz)."""
-        mask = full((sz, sz), -np.inf, device=device, dtype=dtype)
-        return mask.triu(1).where(mask.new_ones((sz, sz), dtype=bool).triu(1), 0.0)
+        return zeros(sz, sz, device=device, dtype=dtype).masked_fill(~causal_mask(sz, sz), -math.inf)
