@@ -96,6 +96,13 @@ def through(layer: Any, call: Callable[[Any, Any], Any]) -> Any:
     return layer
 
 
+def bare(layer: Any) -> Any:
+    """The layer itself, without the call that ``through`` gave it."""
+    if "plain" in vars(type(layer)):
+        layer.__class__ = type(layer).__base__
+    return layer
+
+
 def joined(*parts: Any) -> Any:
     """Tensors, or tuples of them, as one vector."""
     flat = [t.reshape(-1) for part in parts for t in (part if isinstance(part, tuple) else (part,))]

@@ -204,7 +204,7 @@ def test_activations_are_a_name_or_a_module() -> None:
     both = nn.Transformer(4, 2, 1, 1, 8, activation="gelu")
     assert both.activation == "gelu" and both.custom_encoder is None and both.custom_decoder is None
     own = nn.Transformer(4, custom_encoder=nn.Identity(), custom_decoder=nn.Identity())
-    assert own.activation is None and own.custom_encoder is own.encoder and own.custom_decoder is own.decoder
+    assert own.activation == "relu" and own.custom_encoder is own.encoder and own.custom_decoder is own.decoder
 
 
 # --- bags -----------------------------------------------------------------------------------------------------------

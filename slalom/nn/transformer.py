@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slalom.core.functional.attention import causal_mask
-from slalom.core.functional.creation import zeros
+from slalom.core.functional.creation import reserve, zeros
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DTypeError
 from slalom.nn import functional as F
@@ -164,7 +164,11 @@ class _Stack(Module):
             raise DTypeError(f"{type(self).__name__}: layer", got=type(layer).__name__, needed="a Module")
         if num_layers < 1:
             raise ConfigError(f"{type(self).__name__}: num_layers", got=num_layers, needed="at least 1")
-        self.layers = ModuleList([copy.deepcopy(layer) for _ in range(num_layers)])
+        numbers = sum(t.numel() for t in layer.state_dict().values())
+        self.layers = ModuleList()
+        for _ in range(num_layers):
+            reserve(max(numbers, 1), "a copy of the layer")
+            self.layers.append(copy.deepcopy(layer))
         self.num_layers = num_layers
         self.norm = norm
 
@@ -293,9 +297,9 @@ class Transformer(Module):
 
     @property
     def activation(self) -> Any:
-        """What stands between the linear layers; None where neither encoder nor decoder is of this class's own."""
+        """What stands between the linear layers; the usual one where both encoder and decoder were given."""
         stack = self.encoder if self._own[0] else self.decoder if self._own[1] else None
-        return None if stack is None else stack.layers[0].activation
+        return "relu" if stack is None else stack.layers[0].activation
 
     @property
     def custom_encoder(self) -> Module | None:
