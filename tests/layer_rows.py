@@ -26,8 +26,8 @@ class Row:
     """``name``: the public name. ``state``: the state dict's names and shapes. ``out``: output shape of input shape.
 
     ``errors``: an input that must be refused, and what the message must say. ``bad``: constructions or calls that must
-    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others. ``reference``:
-    the same in PyTorch, where the line of ``build`` does not say it. ``smooth``: gradients are derivatives.
+    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others. ``smooth``:
+    gradients are derivatives.
     """
 
     name: str
@@ -39,7 +39,6 @@ class Row:
     bad: tuple[tuple[Callable[[Any], Any], str], ...] = ()
     variant: str = ""
     random: bool = False
-    reference: Callable[[Any], Any] | None = None
     smooth: bool = True
 
     @property

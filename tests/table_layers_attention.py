@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
+import twins
 from layer_rows import BOTH, INDICES, ONE, Row, Sample, Shape, joined, library, lines, through
 
 SEQUENCES = (*lines((2, 0, 4), (3, 2, 4), (1, 1, 4), (3, 4)), Sample((2, 3, 4), "large", ONE))
@@ -299,72 +299,37 @@ TRANSFORMERS: tuple[Row, ...] = (
 
 
 # --- positions, bags ----------------------------------------------------------------------------------------------
-def sinusoidal(nn: Any, wavelength: float, batch_first: bool) -> Callable[[Any], Any]:
-    """The formula with PyTorch, number by number."""
-
-    def forward(x: Any) -> Any:
-        steps, width = x.shape[1 if batch_first and x.ndim == 3 else 0], x.shape[-1]
-        wave = (math.sin, math.cos)
-        table = library(x).tensor(
-            [[wave[i % 2](t / wavelength ** (2 * (i // 2) / width)) for i in range(width)] for t in range(steps)],
-            dtype=library(x).float64,
-        )
-        return x + (table if batch_first or x.ndim == 2 else table.reshape(steps, 1, width)).to(x.dtype)
-
-    return forward
-
-
-def learned(nn: Any, batch_first: bool) -> Any:
-    """The same of PyTorch's parts."""
-
-    class LearnedPositions(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Linear(3, 6).weight
-
-        def forward(self, x: Any) -> Any:
-            steps = x.shape[1 if batch_first and x.ndim == 3 else 0]
-            rows = self.weight[:steps]
-            return x + (rows if batch_first or x.ndim == 2 else rows.reshape(steps, 1, 3))
-
-    return LearnedPositions()
-
-
 PLACES = lines((0, 2, 3), (4, 2, 3), (1, 1, 3), (5, 3))
 POSITIONS: tuple[Row, ...] = (
     Row(
         "SinusoidalPositions",
-        lambda nn: nn.SinusoidalPositions(),
+        lambda nn: twins.of(nn, "SinusoidalPositions")(),
         PLACES,
         errors=((Sample((3,)), r"SinusoidalPositions: input: got shape \(3,\); needed \(T, B, D\), or \(T, D\)"),),
         bad=((lambda nn: nn.SinusoidalPositions(0), r"max_wavelength: got 0; needed a positive number"),),
-        reference=lambda nn: sinusoidal(nn, 10000.0, False),
     ),
     Row(
         "SinusoidalPositions",
-        lambda nn: nn.SinusoidalPositions(50.0, batch_first=True),
+        lambda nn: twins.of(nn, "SinusoidalPositions")(50.0, batch_first=True),
         lines((2, 4, 2), (2, 3, 5), (1, 1, 1), (5, 4)),
         variant="batch-first",
-        reference=lambda nn: sinusoidal(nn, 50.0, True),
     ),
     Row(
         "LearnedPositions",
-        lambda nn: nn.LearnedPositions(6, 3),
+        lambda nn: twins.of(nn, "LearnedPositions")(6, 3),
         PLACES,
         state={"weight": (6, 3)},
         errors=(
             (Sample((7, 2, 3)), r"LearnedPositions: input has 7 time steps, at most 6; input shape \(7, 2, 3\)"),
             (Sample((2, 2, 4)), r"input has 4 features, needs 3"),
         ),
-        reference=lambda nn: learned(nn, False),
     ),
     Row(
         "LearnedPositions",
-        lambda nn: nn.LearnedPositions(6, 3, batch_first=True),
+        lambda nn: twins.of(nn, "LearnedPositions")(6, 3, batch_first=True),
         PLACES,
         state={"weight": (6, 3)},
         variant="batch-first",
-        reference=lambda nn: learned(nn, True),
     ),
 )
 

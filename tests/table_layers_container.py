@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import twins
 from layer_rows import ANY, ROWS_OF_5, Row, Sample, last, lines, through
-
-
-def residual(nn: Any, make: Any, shortcut: Any = None) -> Any:
-    """The same of PyTorch's parts."""
-
-    class Residual(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module, self.shortcut = make, shortcut
-
-        def forward(self, x: Any) -> Any:
-            return (x if self.shortcut is None else self.shortcut(x)) + self.module(x)
-
-    return Residual()
 
 
 def twice(nn: Any) -> Any:
@@ -85,7 +72,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "Residual",
-        lambda nn: nn.Residual(twice(nn)),
+        lambda nn: twins.of(nn, "Residual")(twice(nn)),
         ROWS_OF_5,
         state=TWICE,
         errors=((Sample((3, 4)), r"model\.module\.0 \(Linear 5→4\): input has 4 features"),),
@@ -93,27 +80,23 @@ ROWS: tuple[Row, ...] = (
             (lambda nn: nn.Residual(len), r"Residual: module: got builtin.*needed a Module"),
             (lambda nn: nn.Residual(nn.Identity(), 3), r"Residual: shortcut: got int; needed a Module"),
         ),
-        reference=lambda nn: residual(nn, twice(nn)),
     ),
     Row(
         "Residual",
-        lambda nn: nn.Residual(nn.Sequential(nn.Linear(5, 2), nn.ReLU()), nn.Linear(5, 2, bias=False)),
+        lambda nn: twins.of(nn, "Residual")(nn.Sequential(nn.Linear(5, 2), nn.ReLU()), nn.Linear(5, 2, bias=False)),
         ROWS_OF_5,
         out=last(2),
         state={"module.0.weight": (2, 5), "module.0.bias": (2,), "shortcut.weight": (2, 5)},
         variant="shortcut",
-        reference=lambda nn: residual(nn, nn.Sequential(nn.Linear(5, 2), nn.ReLU()), nn.Linear(5, 2, bias=False)),
     ),
     Row(
         "Residual",
-        lambda nn: nn.Residual(nn.Flatten(1)),
+        lambda nn: twins.of(nn, "Residual")(nn.Flatten(1)),
         lines((0, 5), (4, 5), (1, 1), (2, 3)),
         errors=((Sample((2, 3, 5)), r"Residual: \(2, 3, 5\) \+ \(2, 15\): needed equal shapes\. Hint: give a"),),
         variant="same",
-        reference=lambda nn: residual(nn, nn.Flatten(1)),
     ),
-    Row("Residual", lambda nn: nn.Residual(nn.Identity()), ANY, variant="identity",
-        reference=lambda nn: residual(nn, nn.Identity())),
+    Row("Residual", lambda nn: twins.of(nn, "Residual")(nn.Identity()), ANY, variant="identity"),
 )  # fmt: skip
 
 FUNCTION_ROWS: tuple[Row, ...] = ()
