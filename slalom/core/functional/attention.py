@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slalom.core.dtype import bool_, int64
-from slalom.core.functional.activation import dropout, softmax
+from slalom.core.functional.activation import dropout
 from slalom.core.functional.arithmetic import logical_and
 from slalom.core.functional.shaping import cat, pad
 from slalom.core.ops import pointwise, reductions
@@ -67,14 +67,21 @@ def _shares(scores: Tensor, mask: Mask) -> Tensor:
     """The softmax over keys of what is not masked; 0 for all keys where all are masked."""
     if mask.added is not None:
         scores = scores + mask.added.to(scores.dtype)
-    if mask.allowed is None or not scores.shape[-1]:
-        return softmax(scores, -1)
+    if not scores.shape[-1]:
+        return scores
     axes, allowed = (scores.ndim - 1,), mask.allowed
-    highest = apply(reductions.AMAX, scores.detach().where(allowed, -math.inf), axes=axes, keepdims=True)
-    # Selected before the exponential: so a row without any key has no infinite number on its way, nor in its gradient.
-    powers = apply(pointwise.EXP, (scores - highest).where(allowed, -math.inf))
+    seen = scores.detach() if allowed is None else scores.detach().where(allowed, -math.inf)
+    shifted = scores - apply(reductions.AMAX, seen, axes=axes, keepdims=True)
+    if allowed is not None:
+        # Before the exponential and after it: so no hidden score, be it infinite, has a part in values or gradients.
+        shifted = shifted.where(allowed, 0.0)
+    powers = apply(pointwise.EXP, shifted)
+    if allowed is not None:
+        powers = powers.where(allowed, 0.0)
     total = apply(reductions.SUM, powers, axes=axes, keepdims=True)
-    return powers / total.masked_fill(total == 0, 1.0)
+    if allowed is not None:
+        total = total.masked_fill(total == 0, 1.0)
+    return powers * (1 / total)  # one division a row, also backwards
 
 
 # --- attention ----------------------------------------------------------------------------------------------------
