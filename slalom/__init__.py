@@ -47,7 +47,7 @@ from slalom.core.functional.shaping import *
 from slalom.core.functional.shaping import device
 from slalom.core.random import *
 from slalom.core.tensor import Tensor
-from slalom.train import Trainer, load, save
+from slalom.train import Trainer, load, save, summary
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from op_rows import F, I, Op, S, V, Wrong, each, torch, unary
+from op_rows import B, F, I, Op, S, V, Wrong, each, torch, unary
 
 from slalom.errors import ConfigError, DTypeError, ShapeError
 
@@ -238,6 +238,7 @@ REORDERING = (
             "batch": S(F(2, 3, 3)),
             "empty": S(F(0, 3)),
             "one": S(F(1, 1)),
+            "bools": S(B(3, 4)),
         }
         | each(),
         ref=np.tril,
@@ -251,6 +252,7 @@ REORDERING = (
             "below": S(F(5, 3), -2),
             "batch": S(F(2, 3, 3)),
             "empty": S(F(0, 3)),
+            "bools": S(B(3, 4)),
             "special": S(V(math.inf, math.nan, math.inf, 1.0, shape=(2, 2)), smooth=False),
         }
         | each(),

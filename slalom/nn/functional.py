@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from slalom.core.functional import indexing
 from slalom.core.functional.activation import (
     dropout,
     gelu,
@@ -14,6 +13,8 @@ from slalom.core.functional.activation import (
     softmax,
     softplus,
 )
+from slalom.core.functional.attention import scaled_dot_product_attention
+from slalom.core.functional.embedding import embedding, embedding_bag
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.loss import (
     binary_cross_entropy,
@@ -26,12 +27,12 @@ from slalom.core.functional.norm import batch_norm, layer_norm
 from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
-from slalom.errors import IndexRangeError, ShapeError
+from slalom.errors import ShapeError
 
 __all__ = [
     "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
-    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "embedding_bag", "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot",
+    "pad", "prelu", "relu", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softplus", "tanh",
 ]  # fmt: skip
 
 
@@ -56,17 +57,3 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise ShapeError(f"input has {found}, needs {needed}; input shape {shape}")
     out = input @ apply(structural.TRANSPOSE, weight, axes=(1, 0))
     return out if bias is None else out + bias
-
-
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
-    """Rows of ``weight`` at integer indices; the row ``padding_idx`` gets no gradient.
-
-    Shapes: input (…), weight (N, D) → (…, D). Raises: IndexRangeError for an index outside 0 … N − 1; DTypeError.
-    """
-    out = indexing.embedding(input, weight)
-    if padding_idx is None:
-        return out
-    rows = weight.shape[0]
-    if not -rows <= padding_idx < rows:
-        raise IndexRangeError("embedding: padding_idx", got=padding_idx, needed=f"{-rows} to {rows - 1}")
-    return out.where((input != padding_idx % rows).unsqueeze(-1), out.detach())

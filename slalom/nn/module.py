@@ -18,9 +18,13 @@ from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, as_tensor
 from slalom.core.trace import Trace, unstaged
 from slalom.errors import ConfigError, DTypeError, ModelFileError, SlalomError, StagingError
+from slalom.nn.hooks import BackwardHooks, RemovableHandle, hooked
+
+__all__ = ["Buffer", "Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Parameter(Tensor):
@@ -65,23 +69,6 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class RemovableHandle:
-    """Takes a hook away again: ``remove()``, or the end of a ``with`` block."""
-
-    def __init__(self, hooks: dict[RemovableHandle, Callable[..., Any]]) -> None:
-        self._hooks = hooks
-
-    def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
-        self._hooks.pop(self, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
-
-
 @dataclass
 class _Place:
     """Where in a model an error arose: its origin, the outermost module passed so far, the path between, the fact."""
@@ -113,7 +100,7 @@ class Module:
 
     def __init__(self) -> None:
         fresh: dict[str, Any] = {name: {} for name in _TABLES}
-        fresh |= {"_non_persistent": set(), "_training": True, "_forward_hooks": {}, "_forward_pre_hooks": {}}
+        fresh |= {"_non_persistent": set(), "_training": True} | {name: {} for name in _HOOKS}
         self.__dict__.update(fresh)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +115,7 @@ class Module:
         try:
             if trace is None and self._compiled_call is not None:
                 return self._compiled_call(*args, **kwargs)
-            if self._forward_hooks or self._forward_pre_hooks:
+            if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
                 return self._call_with_hooks(args, kwargs)
             return self.forward(*args, **kwargs)
         except SlalomError as error:
@@ -136,15 +123,20 @@ class Module:
             raise
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in list(self._forward_pre_hooks.values()):
-            changed = hook(self, args)
-            if changed is not None:
+        for handle, hook in list(self._forward_pre_hooks.items()):
+            changed = hook(self, args, kwargs) if handle.with_kwargs else hook(self, args)
+            if changed is not None and handle.with_kwargs:
+                args, kwargs = changed
+            elif changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
+        backward = BackwardHooks(self) if self._backward_hooks or self._backward_pre_hooks else None
+        if backward is not None:
+            args = backward.enter(args)
         out = self.forward(*args, **kwargs)
-        for hook in list(self._forward_hooks.values()):
-            changed = hook(self, args, out)
+        for handle, hook in list(self._forward_hooks.items()):
+            changed = hook(self, args, kwargs, out) if handle.with_kwargs else hook(self, args, out)
             out = out if changed is None else changed
-        return out
+        return out if backward is None else backward.leave(out)
 
     def _note(self, trace: Trace) -> None:
         """Name this module's states in the graph, and guard the plain facts that its record depends on."""
@@ -154,13 +146,15 @@ class Module:
             for name, t in self._named_members(("_parameters", "_buffers")):
                 trace.named(t, name)
         held = self.__dict__
-        hooks, pre_hooks = held["_forward_hooks"], held["_forward_pre_hooks"]
-        before = [*hooks, *pre_hooks]
-        trace.guard((id(self), "hooks"), f"the hooks of {self._label()}", lambda: [*hooks, *pre_hooks] == before)
+        tables = [held[name] for name in _HOOKS]
+        before = [[*hooks] for hooks in tables]
+        trace.guard(
+            (id(self), "hooks"), f"the hooks of {self._label()}", lambda: [[*hooks] for hooks in tables] == before
+        )
         for name in self.__constants__:
             value = held.get(name)
             trace.guard((id(self), name), f"{name} of {self._label()}", functools.partial(_holds, held, name, value))
-        for function in (self.forward, *hooks.values(), *pre_hooks.values()):
+        for function in (self.forward, *(hook for hooks in tables for hook in hooks.values())):
             guard_reads(trace, function)
 
     def _locate(self, error: SlalomError) -> None:
@@ -276,19 +270,36 @@ class Module:
     def training(self, mode: bool) -> None:
         self._training = mode
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after each forward; what it returns replaces the output unless None."""
-        return self._hooked(self._forward_hooks, hook)
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after each forward; what it returns replaces the output unless None.
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments unless None."""
-        return self._hooked(self._forward_pre_hooks, hook)
+        ``with_kwargs``: ``hook(module, args, kwargs, output)``. ``prepend``: before the hooks there are.
+        """
+        return hooked(self._forward_hooks, hook, prepend, with_kwargs)
 
-    @staticmethod
-    def _hooked(hooks: dict[RemovableHandle, Callable[..., Any]], hook: Callable[..., Any]) -> RemovableHandle:
-        handle = RemovableHandle(hooks)
-        hooks[handle] = hook
-        return handle
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before each forward; what it returns replaces the arguments unless None.
+
+        ``with_kwargs``: ``hook(module, args, kwargs)``, which returns both. ``prepend``: before the hooks there are.
+        """
+        return hooked(self._forward_pre_hooks, hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` at each backward; what it returns replaces grad_input.
+
+        Both are tuples, of the gradients of the positional arguments and of the outputs (a tensor or a tuple of
+        tensors); None stands for what has none.
+        Note: inside ``slalom.compile`` it is called while recording, and what it computes is part of the record.
+        """
+        return hooked(self._backward_hooks, hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_output)`` before each backward; what it returns replaces grad_output unless None."""
+        return hooked(self._backward_pre_hooks, hook, prepend)
 
     # --- walking the tree -----------------------------------------------------------------------------------------
     def _held(self, kind: str) -> Iterator[tuple[str, Any]]:
@@ -367,13 +378,26 @@ class Module:
                 raise AttributeError(f"{type(self).__name__} has no module at {target!r}")
         return module  # type: ignore[no-any-return]
 
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put ``module`` at a path such as ``"layers.2"``, where there is one."""
+        self.get_submodule(target)
+        path, _, name = target.rpartition(".")
+        setattr(self.get_submodule(path), name, module)
+
+    def _leaf(self, kind: str, what: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path).__dict__[kind].get(name)
+        if found is None:
+            raise AttributeError(f"{type(self).__name__} has no {what} at {target!r}")
+        return found
+
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a path such as ``"layers.2.weight"``."""
-        path, _, name = target.rpartition(".")
-        found = self.get_submodule(path)._parameters.get(name)
-        if found is None:
-            raise AttributeError(f"{type(self).__name__} has no parameter at {target!r}")
-        return found
+        return self._leaf("_parameters", "parameter", target)  # type: ignore[no-any-return]
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a path such as ``"layers.2.running_mean"``."""
+        return self._leaf("_buffers", "buffer", target)  # type: ignore[no-any-return]
 
     # --- changing all of it ---------------------------------------------------------------------------------------
     def train(self: M, mode: bool = True) -> M:
@@ -398,6 +422,17 @@ class Module:
         for p in self.parameters():
             p.requires_grad = requires_grad
         return self
+
+    def freeze(self: M) -> M:
+        """Learn none of the parameters from now on: ``requires_grad_(False)``.
+
+        Note: buffers go on changing while training (batch norm's statistics do): call ``eval()`` for those to rest.
+        """
+        return self.requires_grad_(False)
+
+    def unfreeze(self: M) -> M:
+        """Learn all parameters again: ``requires_grad_(True)``."""
+        return self.requires_grad_(True)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or fill them with zeros."""

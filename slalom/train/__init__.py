@@ -8,9 +8,10 @@ from slalom.train.history import History
 from slalom.train.lr_finder import RateCurve
 from slalom.train.metrics import METRICS, Metric
 from slalom.train.model_file import load, save, weights_sha256
+from slalom.train.summary import Summary, summary
 from slalom.train.trainer import Trainer
 
 __all__ = [
-    "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "RateCurve", "Trainer", "load",
-    "save", "weights_sha256",
+    "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "RateCurve", "Summary", "Trainer",
+    "load", "save", "summary", "weights_sha256",
 ]  # fmt: skip

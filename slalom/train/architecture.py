@@ -31,6 +31,8 @@ _MAX_SIZE: Final = 2**31 - 1
 _MAX_LIST: Final = 64
 _CONTAINERS: Final = (nn.Sequential,)
 """What is described by its parts, under their names."""
+_NOT_DESCRIBED: Final = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+"""What computes nothing by itself, and so stands in modules of the user's own only."""
 _LISTS: Final = (list, tuple, Sequence, Iterable)
 _ON_THE_WAY: Final = 4
 """How many times as many numbers as a model holds may be made while its initial values are drawn."""
@@ -93,7 +95,8 @@ class Layer:
 def _public_layers() -> dict[str, Layer]:
     found = {name: getattr(nn, name) for name in nn.__all__}
     layers = {name: kind for name, kind in found.items() if inspect.isclass(kind) and issubclass(kind, Module)}
-    return {name: Layer(kind) for name, kind in layers.items() if kind is not Module and kind not in _CONTAINERS}
+    others = (Module, *_CONTAINERS, *_NOT_DESCRIBED)
+    return {name: Layer(kind) for name, kind in layers.items() if kind not in others}
 
 
 LAYERS: Final[dict[str, Layer]] = _public_layers()

@@ -46,15 +46,20 @@ def limited(numbers: int | None) -> Iterator[None]:
         _room.reset(token)
 
 
+def reserve(numbers: int, what: str) -> None:
+    """Count what is about to be made against the limit, if there is one. Raises: ConfigError beyond it."""
+    room = _room.get()
+    if room is not None:
+        room[0] -= numbers
+        if room[0] < 0:
+            raise ConfigError("numbers", got=f"{-room[0]} more than there are", needed=f"room for {what}")
+
+
 def _shape(sizes: tuple[Any, ...]) -> Shape:
     shape = integers("shape", sizes)
     if min(shape, default=0) < 0:
         raise ShapeError("shape", got=shape, needed="sizes of at least 0")
-    room = _room.get()
-    if room is not None:
-        room[0] -= size_of(shape)
-        if room[0] < 0:
-            raise ConfigError("numbers", got=f"{-room[0]} more than there are", needed=f"room for shape {shape}")
+    reserve(size_of(shape), f"shape {shape}")
     return shape
 
 

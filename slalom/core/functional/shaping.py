@@ -373,7 +373,7 @@ def _triangle(name: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
         raise ShapeError(name, got=f"shape {input.shape}", needed="at least two dimensions")
     rows, columns = input.shape[-2:]
     keep = np.tri(rows, columns, diagonal if lower else diagonal - 1, dtype=bool)
-    return input.masked_fill(Tensor._of(~keep if lower else keep), 0)
+    return input.masked_fill(Tensor._of(~keep if lower else keep), False if input.dtype == bool_ else 0)
 
 
 @method

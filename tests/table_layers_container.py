@@ -1,0 +1,102 @@
+"""Rows for what holds other modules or parameters. Lists and dicts compute nothing: their rows say what is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import twins
+from layer_rows import ANY, ROWS_OF_5, Row, Sample, last, lines, through
+
+
+def twice(nn: Any) -> Any:
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 5))
+
+
+TWICE = {"module.0.weight": (4, 5), "module.0.bias": (4,), "module.2.weight": (5, 4), "module.2.bias": (5,)}
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "ModuleList",
+        lambda nn: through(
+            nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5), nn.Sequential(nn.Tanh()), nn.Linear(5, 2)]),
+            lambda layers, x: layers[-1](layers[2](layers[1](layers[0](x)) + x)),
+        ),
+        ROWS_OF_5,
+        out=last(2),
+        state={f"{n}.weight": (5, 5) for n in (0, 1)} | {f"{n}.bias": (5,) for n in (0, 1)}
+        | {"3.weight": (2, 5), "3.bias": (2,)},
+        errors=((Sample((3, 4)), r"model\.0 \(Linear 5→5\): input has 4 features, needs 5"),),
+        bad=(
+            (lambda nn: nn.ModuleList([nn.Identity(), len]), r"ModuleList: part 1: got builtin.*needed a Module"),
+            (lambda nn: nn.ModuleList([nn.Identity()])["0"], r"ModuleList: index: got str; needed an integer or a"),
+            (lambda nn: nn.ModuleList([nn.Identity()])[1], r"ModuleList: index 1: needed -1 to 0"),
+            (lambda nn: nn.ModuleList()(1), r"ModuleList: no forward method"),
+        ),
+    ),
+    Row(
+        "ModuleDict",
+        lambda nn: through(
+            nn.ModuleDict({"first": nn.Linear(5, 4), "act": nn.Tanh(), "last": nn.Linear(4, 2, bias=False)}),
+            lambda parts, x: parts["last"](parts["act"](parts["first"](x))),
+        ),
+        ROWS_OF_5,
+        out=last(2),
+        state={"first.weight": (4, 5), "first.bias": (4,), "last.weight": (2, 4)},
+        bad=(
+            (lambda nn: nn.ModuleDict({"a": 3}), r"ModuleDict: part 'a': got int; needed a Module"),
+            (lambda nn: nn.ModuleDict({3: nn.Identity()}), r"ModuleDict: key: got int; needed str"),
+            (lambda nn: nn.ModuleDict({"a": nn.Identity()})["b"], r"ModuleDict: key: got 'b'; needed one of 'a'"),
+            (lambda nn: nn.ModuleDict({"pop": nn.Identity()}), r"ModuleDict.pop: needed a name that no method"),
+        ),
+    ),
+    Row(
+        "ParameterList",
+        lambda nn: through(
+            nn.ParameterList([nn.Linear(5, 2).weight, nn.Linear(3, 2).bias]),
+            lambda held, x: nn.functional.linear(x, held[0], held[-1]),
+        ),
+        ROWS_OF_5,
+        out=last(2),
+        state={"0": (2, 5), "1": (2,)},
+        bad=((lambda nn: nn.ParameterList([3.0]), r"ParameterList: part 0: got float; needed a Parameter or"),),
+    ),
+    Row(
+        "ParameterDict",
+        lambda nn: through(
+            nn.ParameterDict({"scale": nn.Linear(3, 5).bias, "shift": nn.Linear(1, 5).bias}),
+            lambda held, x: x * held["scale"] + held["shift"],
+        ),
+        ROWS_OF_5,
+        state={"scale": (5,), "shift": (5,)},
+        bad=((lambda nn: nn.ParameterDict({"a": nn.Identity()}), r"ParameterDict: part 'a': got Identity"),),
+    ),
+    Row(
+        "Residual",
+        lambda nn: twins.of(nn, "Residual")(twice(nn)),
+        ROWS_OF_5,
+        state=TWICE,
+        errors=((Sample((3, 4)), r"model\.module\.0 \(Linear 5→4\): input has 4 features"),),
+        bad=(
+            (lambda nn: nn.Residual(len), r"Residual: module: got builtin.*needed a Module"),
+            (lambda nn: nn.Residual(nn.Identity(), 3), r"Residual: shortcut: got int; needed a Module"),
+        ),
+    ),
+    Row(
+        "Residual",
+        lambda nn: twins.of(nn, "Residual")(nn.Sequential(nn.Linear(5, 2), nn.ReLU()), nn.Linear(5, 2, bias=False)),
+        ROWS_OF_5,
+        out=last(2),
+        state={"module.0.weight": (2, 5), "module.0.bias": (2,), "shortcut.weight": (2, 5)},
+        variant="shortcut",
+    ),
+    Row(
+        "Residual",
+        lambda nn: twins.of(nn, "Residual")(nn.Flatten(1)),
+        lines((0, 5), (4, 5), (1, 1), (2, 3)),
+        errors=((Sample((2, 3, 5)), r"Residual: \(2, 3, 5\) \+ \(2, 15\): needed equal shapes\. Hint: give a"),),
+        variant="same",
+    ),
+    Row("Residual", lambda nn: twins.of(nn, "Residual")(nn.Identity()), ANY, variant="identity"),
+)  # fmt: skip
+
+FUNCTION_ROWS: tuple[Row, ...] = ()
