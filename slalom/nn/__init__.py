@@ -1,30 +1,35 @@
-"""Layers, losses, initialisation and Module, with PyTorch's names."""
+"""Layers, losses, initialisation and Module, with PyTorch's names: whatever the modules' ``__all__`` list."""
 
 from __future__ import annotations
 
-from slalom.nn import functional, init, utils
-from slalom.nn.activation import (
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    PReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
+from slalom.nn import (
+    activation,
+    container,
+    dropout,
+    embedding,
+    functional,
+    init,
+    linear,
+    losses,
+    module,
+    norm,
+    utils,
 )
-from slalom.nn.container import Sequential
-from slalom.nn.dropout import Dropout
-from slalom.nn.embedding import Embedding
-from slalom.nn.linear import Flatten, Identity, Linear
-from slalom.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
-from slalom.nn.module import Buffer, Module, Parameter
-from slalom.nn.norm import BatchNorm1d, LayerNorm
+from slalom.nn.activation import *
+from slalom.nn.container import *
+from slalom.nn.dropout import *
+from slalom.nn.embedding import *
+from slalom.nn.linear import *
+from slalom.nn.losses import *
+from slalom.nn.module import *
+from slalom.nn.norm import *
 
-__all__ = [
-    "GELU", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "Buffer", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "Identity", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss", "Module", "NLLLoss", "PReLU",
-    "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
-]  # fmt: skip
+__all__ = ["functional", "init", "utils"]
+__all__ += activation.__all__
+__all__ += container.__all__
+__all__ += dropout.__all__
+__all__ += embedding.__all__
+__all__ += linear.__all__
+__all__ += losses.__all__
+__all__ += module.__all__
+__all__ += norm.__all__

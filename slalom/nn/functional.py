@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 from slalom.core.functional import indexing
-from slalom.core.functional.activation import (
-    dropout,
-    gelu,
-    leaky_relu,
-    log_softmax,
-    prelu,
-    relu,
-    silu,
-    softmax,
-    softplus,
-)
+from slalom.core.functional.activation import ACTIVATIONS, dropout, prelu
 from slalom.core.functional.indexing import one_hot
-from slalom.core.functional.loss import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    mse_loss,
-    nll_loss,
-)
+from slalom.core.functional.loss import LOSSES
 from slalom.core.functional.norm import batch_norm, layer_norm
 from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import IndexRangeError, ShapeError
 
-__all__ = [
-    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
-    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
-]  # fmt: skip
-
-
-def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + e⁻ˣ)."""
-    return input.sigmoid()
-
-
-def tanh(input: Tensor) -> Tensor:
-    """tanh x."""
-    return input.tanh()
+_registered = {entry.function.__name__: entry.function for entry in (*ACTIVATIONS.values(), *LOSSES.values())}
+globals().update(_registered)
+__all__ = ["batch_norm", "dropout", "embedding", "layer_norm", "linear", "one_hot", "pad", "prelu"]
+__all__ += list(_registered)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -19,6 +19,8 @@ from slalom.core.tensor import Tensor, as_tensor
 from slalom.core.trace import Trace, unstaged
 from slalom.errors import ConfigError, DTypeError, ModelFileError, SlalomError, StagingError
 
+__all__ = ["Buffer", "Module", "Parameter"]
+
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from slalom.core.functional.registry import ACTIVATIONS as ACTIVATIONS  # filled by importing this module
+from slalom.core.functional.registry import activation
 from slalom.core.ops import pointwise, reductions
 from slalom.core.random import Generator, rand
 from slalom.core.shape import axis_index
@@ -26,11 +28,13 @@ def _placed(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
 
 
 # --- rectifiers ---------------------------------------------------------------------------------------------------
+@activation("ReLU")
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); derivative 0 at 0."""
     return _placed(input, apply(pointwise.RELU, input), inplace)
 
 
+@activation("LeakyReLU")
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else slope · x.
 
@@ -61,6 +65,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 # --- smooth activations -------------------------------------------------------------------------------------------
+@activation("GELU")
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x · Φ(x) with the normal distribution function Φ; "tanh" takes ½(1 + tanh(√(2/π)(x + 0.044715 x³))) for Φ.
 
@@ -78,11 +83,25 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     raise ConfigError("gelu: approximate", got=repr(approximate), needed="'none' or 'tanh'")
 
 
+@activation("Sigmoid")
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + e⁻ˣ)."""
+    return apply(pointwise.SIGMOID, input)
+
+
+@activation("Tanh")
+def tanh(input: Tensor) -> Tensor:
+    """tanh x."""
+    return apply(pointwise.TANH, input)
+
+
+@activation("SiLU")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x · σ(x), also called swish."""
     return _placed(input, input * apply(pointwise.SIGMOID, input), inplace)
 
 
+@activation("Softplus")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """ln(1 + e^(βx)) / β, and x itself where βx > threshold.
 
@@ -118,6 +137,7 @@ def log_total_of(input: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return shifted, apply(pointwise.LOG, _total(apply(pointwise.EXP, shifted), axis))
 
 
+@activation("Softmax", without=("dtype",))
 @method
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """exp(xᵢ) / Σⱼ exp(xⱼ) along an axis.
@@ -132,6 +152,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     return powers / _total(powers, axis)
 
 
+@activation("LogSoftmax", without=("dtype",))
 @method
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """ln softmax(x) = x − ln Σⱼ exp(xⱼ) along an axis, exact where softmax itself would underflow."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from slalom.core.functional.activation import log_softmax, log_total_of
 from slalom.core.functional.indexing import _iota
+from slalom.core.functional.registry import LOSSES as LOSSES  # filled by importing this module
+from slalom.core.functional.registry import loss as registered
 from slalom.core.ops import pointwise, reductions
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
@@ -31,6 +33,7 @@ def _weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
 
 
 # --- regression ---------------------------------------------------------------------------------------------------
+@registered("MSELoss", without=("weight",))
 def mse_loss(input: Tensor, target: Any, *, reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
     """Squared error (x − y)², the mean over all elements by default.
 
@@ -70,6 +73,7 @@ def _binary_target(name: str, input: Tensor, target: Any) -> Tensor:
 _LEAST = math.exp(-100)
 
 
+@registered("BCELoss")
 def binary_cross_entropy(
     input: Tensor, target: Any, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -98,6 +102,7 @@ def binary_cross_entropy(
     return _reduced(_weighted(-(target * log_yes + (1 - target) * log_no), weight), reduction)
 
 
+@registered("BCEWithLogitsLoss")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Any,
@@ -193,6 +198,7 @@ def _nll(
     return _reduced(loss, reduction, None if share is None else share.sum())
 
 
+@registered("NLLLoss")
 def nll_loss(
     input: Tensor, target: Any, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
@@ -204,6 +210,7 @@ def nll_loss(
     return _nll("nll_loss", input, None, target, weight, ignore_index, reduction)
 
 
+@registered("CrossEntropyLoss")
 def cross_entropy(
     input: Tensor,
     target: Any,
