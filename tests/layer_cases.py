@@ -32,7 +32,7 @@ def sample_input(row: str, sample: Sample, draw: int = 0) -> Array:
     values = np.asarray(rng.normal(size=shape))
     if sample.how == "kink":
         values[..., ::2] = 0.0
-    return values * 1000 if sample.how == "large" else values
+    return np.asarray(values * {"large": 1000, "huge": 1e4}.get(sample.how, 1))
 
 
 def state_values(row: Row) -> dict[str, Array]:

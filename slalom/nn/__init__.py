@@ -5,6 +5,7 @@ from __future__ import annotations
 from slalom.nn import (
     activation,
     container,
+    distance,
     dropout,
     embedding,
     functional,
@@ -17,6 +18,7 @@ from slalom.nn import (
 )
 from slalom.nn.activation import *
 from slalom.nn.container import *
+from slalom.nn.distance import *
 from slalom.nn.dropout import *
 from slalom.nn.embedding import *
 from slalom.nn.linear import *
@@ -27,6 +29,7 @@ from slalom.nn.norm import *
 __all__ = ["functional", "init", "utils"]
 __all__ += activation.__all__
 __all__ += container.__all__
+__all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
 __all__ += linear.__all__

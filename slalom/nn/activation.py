@@ -7,12 +7,13 @@ from typing import Any
 from slalom.core.functional.activation import ACTIVATIONS
 from slalom.core.functional.creation import full
 from slalom.core.tensor import Tensor
+from slalom.errors import ShapeError
 from slalom.nn import functional as F
 from slalom.nn.generated import modules
 from slalom.nn.module import Module, Parameter
 
 globals().update(modules(ACTIVATIONS, __name__))
-__all__ = ["PReLU"]
+__all__ = ["PReLU", "Softmax2d"]
 __all__ += list(ACTIVATIONS)
 
 
@@ -35,3 +36,15 @@ class PReLU(Module):
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels at each place of an image.
+
+    Shapes: (B, C, H, W) or (C, H, W). Raises: ShapeError for another number of axes.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ShapeError("input", got=f"shape {input.shape}", needed="(B, C, H, W) or (C, H, W)")
+        return F.softmax(input, -3)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from slalom.core.functional import indexing
-from slalom.core.functional.activation import ACTIVATIONS, dropout, prelu
+from slalom.core.functional.activation import ACTIVATIONS, dropout, gumbel_softmax, prelu
+from slalom.core.functional.distance import DISTANCES, normalize
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.loss import LOSSES
 from slalom.core.functional.norm import batch_norm, layer_norm
@@ -12,9 +13,10 @@ from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import IndexRangeError, ShapeError
 
-_registered = {entry.function.__name__: entry.function for entry in (*ACTIVATIONS.values(), *LOSSES.values())}
+_registered = {e.function.__name__: e.function for table in (ACTIVATIONS, DISTANCES, LOSSES) for e in table.values()}
 globals().update(_registered)
-__all__ = ["batch_norm", "dropout", "embedding", "layer_norm", "linear", "one_hot", "pad", "prelu"]
+__all__ = ["batch_norm", "dropout", "embedding", "gumbel_softmax", "layer_norm", "linear", "normalize", "one_hot"]
+__all__ += ["pad", "prelu"]
 __all__ += list(_registered)
 
 

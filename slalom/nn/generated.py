@@ -13,6 +13,9 @@ from slalom.nn.module import Module
 
 __all__ = ["modules"]
 
+NUMBERS = (int, float)
+"""A parameter of these types is an option, with or without a default."""
+
 
 def modules(entries: Mapping[str, Entry], home: str) -> dict[str, type[Module]]:
     """A class for each entry, by name; ``home``: the module that they belong to."""
@@ -22,7 +25,8 @@ def modules(entries: Mapping[str, Entry], home: str) -> dict[str, type[Module]]:
 def _made(name: str, entry: Entry, home: str) -> type[Module]:
     function = entry.function
     signature, hints = inspect.signature(function), get_type_hints(function)
-    given = [p for p in signature.parameters.values() if p.default is p.empty]
+    required = [p for p in signature.parameters.values() if p.default is p.empty]
+    given = [p for p in required if hints[p.name] not in NUMBERS]
     hidden = {p.name for p in given} | {"training", "generator", *entry.without}
     options = [p for p in signature.parameters.values() if p.name not in hidden]
     tensors = [p.name for p in options if Tensor in getattr(hints[p.name], "__args__", ())]
