@@ -5,9 +5,9 @@ from __future__ import annotations
 from slalom.core.functional.reduce import norm
 from slalom.core.functional.registry import DISTANCES as DISTANCES  # filled by importing this module
 from slalom.core.functional.registry import distance
-from slalom.core.tensor import Tensor, apply
 from slalom.core.ops import reductions
 from slalom.core.shape import axis_index
+from slalom.core.tensor import Tensor, apply
 
 __all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
 
@@ -35,6 +35,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
     Shapes: (…, D, …) each, broadcast to each other → (…, …).
     Raises: ShapeError for shapes that do not fit.
+    Note: where a length is held at ε, the derivative is that of x / ε; PyTorch's forgets that it was held.
     """
     one, two = x1 / _length(x1, 2, dim, eps), x2 / _length(x2, 2, dim, eps)
     product = one * two
