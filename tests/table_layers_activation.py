@@ -8,7 +8,9 @@ from layer_rows import ANY, AXIS_1, BOTH, ONE, Row, Sample, library, lines, thro
 
 EXTREME = (Sample((6,), "huge", ONE),)
 EVERY = (*ANY, *EXTREME)
-IMAGES = lines((0, 3, 2, 2), (2, 3, 2, 4), (1, 1, 1, 1), (3, 2, 2), (1, 3, 2, 5), extra=(Sample((3, 1, 4), "huge", ONE),))
+IMAGES = lines(
+    (0, 3, 2, 2), (2, 3, 2, 4), (1, 1, 1, 1), (3, 2, 2), (1, 3, 2, 5), extra=(Sample((3, 1, 4), "huge", ONE),)
+)
 HALVES = lines((0, 6), (4, 6), (1, 2), (6,), (2, 3, 4), extra=EXTREME)
 PAIRS = lines((1, 8), (4, 6), (3, 2), (2, 3, 4), (5, 2), (0, 4), extra=(Sample((4, 6), "large", ONE),))
 

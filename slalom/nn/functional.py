@@ -6,7 +6,7 @@ from slalom.core.functional import indexing
 from slalom.core.functional.activation import ACTIVATIONS, dropout, gumbel_softmax, prelu
 from slalom.core.functional.distance import DISTANCES, normalize
 from slalom.core.functional.indexing import one_hot
-from slalom.core.functional.loss import LOSSES
+from slalom.core.functional.losses import LOSSES
 from slalom.core.functional.norm import batch_norm, layer_norm
 from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural

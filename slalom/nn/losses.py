@@ -1,4 +1,4 @@
-"""Losses as Modules, made from the functions in ``core/functional/loss.py``.
+"""Losses as Modules, made from the functions in ``core/functional/losses/``.
 
 Each has a ``reduction``: "mean" over all elements (default), "sum", or "none" for each element's own.
 
@@ -7,7 +7,7 @@ Note: options after ``weight`` are keyword-only: PyTorch has two deprecated ones
 
 from __future__ import annotations
 
-from slalom.core.functional.loss import LOSSES
+from slalom.core.functional.losses import LOSSES
 from slalom.nn.generated import modules
 
 globals().update(modules(LOSSES, __name__))

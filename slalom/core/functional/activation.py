@@ -63,6 +63,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         slope = weight.reshape(())
     return input.where(input > 0, input * slope)
 
+
 @activation("RReLU")
 def rrelu(
     input: Tensor,
@@ -73,7 +74,7 @@ def rrelu(
     *,
     generator: Generator | None = None,
 ) -> Tensor:
-    """x where x > 0, else slope · x, with a slope drawn from lower … upper for each element; outside training their mean.
+    """x where x > 0, else slope · x, with a slope drawn from lower … upper for each element; its mean outside training.
 
     Raises: ConfigError unless lower ≤ upper.
     Source: B. Xu et al., Empirical Evaluation of Rectified Activations, 2015, section 2.4.
@@ -97,7 +98,7 @@ def step(input: Tensor, at_zero: float = 1.0) -> Tensor:
     """0 for x < 0, 1 for x > 0 (Heaviside's function), the perceptron's activation; derivative 0 everywhere.
 
     Source: F. Rosenblatt, The Perceptron, 1958.
-    Note: its derivative says nothing, so gradient descent can't train through it: take sigmoid to learn, Step to decide.
+    Note: its derivative says nothing, so gradient descent can't train through it: learn with sigmoid, decide with Step.
 
     >>> step(Tensor([-0.5, 0.0, 2.0]))
     tensor([0., 1., 1.])
