@@ -72,7 +72,7 @@ ROWS: tuple[Row, ...] = (
         bad=((lambda nn: nn.Hardtanh(1.0, -1.0)(nn.Parameter([1.0])), r"min_val: got 1.0; needed less than max_val"),)),
     Row("ReLU6", lambda nn: nn.ReLU6(), EVERY),
     Row("RReLU", lambda nn: nn.RReLU(), lines((0, 5), (4, 5), (1, 1), (7,), (2, 3, 5), modes=BOTH), random=True,
-        bad=((lambda nn: nn.RReLU(0.5, 0.1)(nn.Parameter([1.0])), r"rrelu: lower: got 0.5; needed at most upper, 0.1"),)),
+        bad=((lambda nn: nn.RReLU(0.5, 0.1)(nn.Parameter([1.0])), r"rrelu: lower: got 0.5; needed at most upper"),)),
     Row("RReLU", lambda nn: nn.RReLU(0.2, 0.2), ANY, variant="fixed"),
     Row("Threshold", lambda nn: nn.Threshold(0.1, 20.0), EVERY,
         bad=((lambda nn: nn.Threshold(0.1), r"Threshold: got missing.*value.*; needed Threshold\(threshold"),)),
@@ -92,7 +92,7 @@ ROWS: tuple[Row, ...] = (
     Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance(3.0, keepdim=True)), PAIRS,
         out=lambda shape: (*shape[:-1], 1), variant="cubic"),
     Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance(1.0)), PAIRS, out=_less_last, variant="city",
-        bad=((lambda nn: nn.PairwiseDistance(0)(nn.Parameter([1.0]), nn.Parameter([2.0])), r"norm: p: got 0; needed"),)),
+        bad=((lambda nn: nn.PairwiseDistance(0)(nn.Parameter([1.0]), nn.Parameter([2.0])), r"norm: p: got 0"),)),
 )  # fmt: skip
 
 FUNCTION_ROWS: tuple[Row, ...] = (

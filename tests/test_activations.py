@@ -54,12 +54,12 @@ def test_gumbel_softmax_is_finite_for_large_logits() -> None:
 MAKERS = [
     lambda inplace: nn.ELU(0.5, inplace),
     lambda inplace: nn.CELU(0.5, inplace),
-    lambda inplace: nn.SELU(inplace),
-    lambda inplace: nn.Mish(inplace),
-    lambda inplace: nn.ReLU6(inplace),
+    nn.SELU,
+    nn.Mish,
+    nn.ReLU6,
     lambda inplace: nn.Hardtanh(-1.0, 1.0, inplace),
-    lambda inplace: nn.Hardsigmoid(inplace),
-    lambda inplace: nn.Hardswish(inplace),
+    nn.Hardsigmoid,
+    nn.Hardswish,
     lambda inplace: nn.Threshold(0.5, 3.0, inplace),
     lambda inplace: nn.RReLU(0.25, 0.25, inplace),
 ]
