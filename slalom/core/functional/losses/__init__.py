@@ -5,7 +5,7 @@ Importing this package fills the registry, from which ``nn.losses`` makes Module
 
 from __future__ import annotations
 
-from slalom.core.functional.losses import binary, classes, regression
+from slalom.core.functional.losses import binary, classes, ctc, margins, regression
 from slalom.core.functional.registry import LOSSES as LOSSES
 
-MODULES = (binary, classes, regression)
+MODULES = (binary, classes, ctc, margins, regression)

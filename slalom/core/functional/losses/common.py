@@ -9,7 +9,7 @@ from slalom.core.functional.registry import loss as registered
 from slalom.core.tensor import Tensor, as_tensor
 from slalom.errors import ConfigError, DTypeError, ShapeError
 
-__all__ = ["class_numbers", "compared", "reduced", "registered", "same_shape", "signs", "weighted"]
+__all__ = ["class_numbers", "compared", "powered", "reduced", "registered", "same_shape", "signs", "weighted"]
 
 
 def reduced(loss: Tensor, reduction: str, total: Any = None) -> Tensor:
@@ -29,15 +29,15 @@ def weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
 
 def compared(name: str, input: Tensor, target: Any) -> Tensor:
     """The target of a regression as a tensor; another shape than the input's is broadcast with a warning."""
-    target = as_tensor(target, input)
-    if target.shape != input.shape:
+    goal: Tensor = as_tensor(target, input)
+    if goal.shape != input.shape:
         warnings.warn(
-            f"{name}: input {input.shape} and target {target.shape} are broadcast to each other, which is seldom "
+            f"{name}: input {input.shape} and target {goal.shape} are broadcast to each other, which is seldom "
             "meant; give them equal shapes",
             UserWarning,
             stacklevel=3,
         )
-    return target
+    return goal
 
 
 def same_shape(name: str, input: Tensor, target: Any) -> Tensor:
@@ -72,3 +72,14 @@ def class_numbers(name: str, target: Any, shape: tuple[int, ...], why: str) -> T
         raise DTypeError(f"{name}: target", got=target.dtype.name, needed="class numbers", hint="target.long()")
     numbers: Tensor = target.to("int64")
     return numbers
+
+
+def powered(name: str, share: Tensor, gamma: float) -> Tensor:
+    """A share of 0 … 1 to the power γ; at 0 both it and its derivative are 0, also where γ < 1.
+
+    Raises: ConfigError for γ < 0.
+    """
+    if not gamma >= 0:
+        raise ConfigError(f"{name}: gamma", got=gamma, needed="0 or more")
+    none = share <= 0
+    return (share.masked_fill(none, 1.0) ** gamma).masked_fill(none, 0.0)
