@@ -51,7 +51,7 @@ def state_values(row: Row) -> dict[str, Array]:
     return made
 
 
-DIFFERENTIABLE = ("real", "probability", "positive", "log", "rate", "classes", "rising", "binary", "count", "lower")
+DIFFERENTIABLE = ("real", "probability", "positive", "log", "rate", "classes", "rising", "binary", "lower")
 """Kinds of inputs of losses that derivatives are taken of."""
 
 
@@ -78,7 +78,7 @@ def _of_kind(row: LossRow, i: int, kind: Any, values: Array, shape: tuple[int, .
     """Normal numbers made to be of a kind."""
     axis = 1 if len(shape) > 1 else 0
     rng = _generator(row.id, i, "target")
-    if isinstance(kind, tuple):
+    if not isinstance(kind, str):
         return np.asarray(kind)
     if kind in ("probability", "rate"):
         return 1 / (1 + np.exp(-values))
@@ -101,7 +101,7 @@ def _of_kind(row: LossRow, i: int, kind: Any, values: Array, shape: tuple[int, .
     if kind == "rising":
         return np.cumsum(np.exp(values), -1) - 1.5
     if kind == "listed":
-        return np.where(np.cumsum(rng.uniform(size=shape) < 0.4, -1) > 0, -1, rng.integers(0, max(1, *shape), shape))
+        return np.where(np.cumsum(rng.uniform(size=shape) < 0.4, -1) > 0, -1, rng.integers(0, shape[-1], shape))
     if kind == "level":
         return rng.integers(0, 4, shape)
     if kind in ("class", "some"):

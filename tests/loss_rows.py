@@ -12,15 +12,16 @@ Shape = tuple[int, ...]
 class Given(NamedTuple):
     """An input beyond the first two: its kind, and its shape where it is another than the sample's."""
 
-    kind: str
+    kind: Any
     shape: Shape | None = None
 
 
 class Sample(NamedTuple):
     """Input and target, and what else a loss takes. Kinds of numbers: "real", "probability", "positive", "log"
-    (log-probabilities over axis 1), "binary", "rate" (in 0 … 1), "count", "sign" (1 or −1), "sign-rows" and "lower" (a sign, or a number, for each place without the last axis), "class", "some" (classes,
+    (log-probabilities over axis 1), "binary", "rate" (in 0 … 1), "count", "sign" (1 or −1), "class", "some" (classes,
     some of them ignored), "classes" (probabilities over axis 1), "rising" (along the last axis), "listed" (classes up
-    to a −1), "level" (a class for each element). A kind may also be a tuple of the numbers themselves.
+    to a −1), "level" (a class for each element), "sign-rows" and "lower" (a sign, or a number, for each place without
+    the last axis). A kind may also be the numbers themselves.
     """
 
     shape: Shape
@@ -39,7 +40,7 @@ class LossRow:
     ``out``: the shape of each element's loss, where it is neither the input's nor, for classes, the input's without
     its axis 1. ``before`` is applied to the first input. ``mean``: what "mean" makes of (elements, inputs), where it is
     neither the plain mean nor the one with ``ignore_index``. ``reference``: the same in PyTorch, which has no such
-    Module. ``rows``: the inputs' first axes count the same rows.
+    Module. ``rows``: the inputs' first axes count the same rows. ``text``: it prints as PyTorch's.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LossRow:
     mean: Callable[..., float] | None = None
     reference: Callable[..., Any] | None = None
     rows: bool = True
+    text: bool = True
 
     @property
     def id(self) -> str:

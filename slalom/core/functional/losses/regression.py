@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from slalom.core.functional.losses.common import compared, reduced, registered, same_shape
 from slalom.core.tensor import Tensor, as_tensor
 from slalom.errors import ConfigError, ShapeError
@@ -127,7 +129,7 @@ def quantile_loss(
     if target.shape != input.shape[:-1]:
         raise ShapeError("quantile_loss: target", got=f"shape {target.shape}", needed=f"{input.shape[:-1]}")
     error = target.to(input.dtype).unsqueeze(-1) - input
-    q = as_tensor(shares, input)
+    q = Tensor._of(np.asarray(shares, input.dtype))
     return reduced((error * q).where(error >= 0, error * (q - 1)), reduction)
 
 
