@@ -28,6 +28,10 @@ def _halved(shape: Any, axis: int = -1) -> Any:
     return tuple(n // 2 if i == axis % len(shape) else n for i, n in enumerate(shape))
 
 
+def _scalar(shape: Any) -> Any:
+    return ()
+
+
 def _pair(call: Any) -> Any:
     """A function of two tensors as one of the two halves of a tensor's last axis."""
     return lambda x: call(x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :])
@@ -121,4 +125,14 @@ FUNCTION_ROWS: tuple[Row, ...] = (
     Row("normalize", lambda nn: lambda x: nn.functional.normalize(x, 1, 0, 0.5), ANY, variant="city"),
     Row("cosine_similarity", lambda nn: _pair(nn.functional.cosine_similarity), PAIRS, out=_angles),
     Row("pairwise_distance", lambda nn: _pair(nn.functional.pairwise_distance), PAIRS, out=_less_last),
+    Row("l1_penalty", lambda nn: lambda x: nn.functional.l1_penalty([x, x * 2], 0.3), ANY, out=_scalar,
+        reference=lambda nn: lambda x: 0.9 * x.abs().sum(),
+        bad=((lambda nn: nn.functional.l1_penalty([]), r"l1_penalty: parameters: got none; needed at least one"),
+            (lambda nn: nn.functional.l1_penalty([nn.Parameter([1.0])], -1), r"strength: got -1; needed 0 or more"))),
+    Row("l2_penalty", lambda nn: lambda x: nn.functional.l2_penalty(x, 0.3), ANY, out=_scalar,
+        reference=lambda nn: lambda x: 0.15 * (x * x).sum(),
+        bad=((lambda nn: nn.functional.l2_penalty(iter(())), r"l2_penalty: parameters: got none"),)),
+    Row("elastic_net_penalty", lambda nn: lambda x: nn.functional.elastic_net_penalty(iter([x]), 2.0, 0.25), ANY,
+        out=_scalar, reference=lambda nn: lambda x: 0.5 * x.abs().sum() + 0.75 * (x * x).sum(),
+        bad=((lambda nn: nn.functional.elastic_net_penalty([nn.Parameter([1.0])], 1.0, 2.0), r"l1_ratio: got 2.0"),)),
 )  # fmt: skip

@@ -160,7 +160,6 @@ def text_of(module: Any, what: str, imports: dict[str, set[str]], body: list[str
         "",
         "Written by tools/make_stub.py; do not edit.",
         '"""',
-        "# ruff: noqa: I001, RUF022",
         "# fmt: off",
         "",
     ]

@@ -8,6 +8,7 @@ from slalom.core.functional.distance import DISTANCES, normalize
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.losses import LOSSES
 from slalom.core.functional.norm import batch_norm, layer_norm
+from slalom.core.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
@@ -16,7 +17,7 @@ from slalom.errors import IndexRangeError, ShapeError
 _registered = {e.function.__name__: e.function for table in (ACTIVATIONS, DISTANCES, LOSSES) for e in table.values()}
 globals().update(_registered)
 __all__ = ["batch_norm", "dropout", "embedding", "gumbel_softmax", "layer_norm", "linear", "normalize", "one_hot"]
-__all__ += ["pad", "prelu"]
+__all__ += ["elastic_net_penalty", "l1_penalty", "l2_penalty", "pad", "prelu"]
 __all__ += list(_registered)
 
 

@@ -2,7 +2,6 @@
 
 Written by tools/make_stub.py; do not edit.
 """
-# ruff: noqa: I001, RUF022
 # fmt: off
 
 from slalom.core.functional.activation import celu as celu
@@ -65,6 +64,9 @@ from slalom.core.functional.losses.regression import poisson_nll_loss as poisson
 from slalom.core.functional.losses.regression import quantile_loss as quantile_loss
 from slalom.core.functional.losses.regression import smooth_l1_loss as smooth_l1_loss
 from slalom.core.functional.norm import batch_norm as batch_norm, layer_norm as layer_norm
+from slalom.core.functional.penalty import elastic_net_penalty as elastic_net_penalty
+from slalom.core.functional.penalty import l1_penalty as l1_penalty
+from slalom.core.functional.penalty import l2_penalty as l2_penalty
 from slalom.core.functional.shaping import pad as pad
 from slalom.core.tensor import Tensor
 
@@ -79,6 +81,7 @@ __all__ = [
     "cross_entropy",
     "ctc_loss",
     "dropout",
+    "elastic_net_penalty",
     "elu",
     "embedding",
     "focal_loss",
@@ -94,6 +97,8 @@ __all__ = [
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "l1_penalty",
+    "l2_penalty",
     "layer_norm",
     "leaky_relu",
     "linear",

@@ -2,7 +2,6 @@
 
 Written by tools/make_stub.py; do not edit.
 """
-# ruff: noqa: I001, RUF022
 # fmt: off
 
 from collections.abc import Callable, Sequence
