@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from slalom import autograd, data, errors, linalg, nn, optim, train, utils
+from slalom import autograd, data, errors, information, linalg, nn, optim, train, utils
 from slalom.compiler.compile import compile
 from slalom.compiler.runtime import get_num_threads, set_num_threads
 from slalom.core.autodiff import (

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from table_layers import TABLE, Row, Sample
-from table_losses import LOSSES, LossRow
+from layer_rows import Row, Sample
+from loss_rows import Given, LossRow
+from table_layers import TABLE
+from table_losses import LOSSES
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +34,7 @@ def sample_input(row: str, sample: Sample, draw: int = 0) -> Array:
     values = np.asarray(rng.normal(size=shape))
     if sample.how == "kink":
         values[..., ::2] = 0.0
-    return values * 1000 if sample.how == "large" else values
+    return np.asarray(values * {"large": 1000, "huge": 1e4}.get(sample.how, 1))
 
 
 def state_values(row: Row) -> dict[str, Array]:
@@ -49,31 +51,65 @@ def state_values(row: Row) -> dict[str, Array]:
     return made
 
 
-def loss_values(row: LossRow, i: int, draw: int = 0) -> tuple[Array, Array, list[Array]]:
-    """Input, target and weights of a row's i-th sample."""
+DIFFERENTIABLE = ("real", "probability", "positive", "log", "rate", "classes", "rising", "binary", "lower")
+"""Kinds of inputs of losses that derivatives are taken of."""
+
+
+def loss_values(row: LossRow, i: int, draw: int = 0) -> tuple[list[Array], list[Array]]:
+    """Inputs (the input, the target, and what else the loss takes) and weights of a row's i-th sample."""
     sample = row.samples[i]
-    shape, axis = sample.shape, 1 if len(sample.shape) > 1 else 0
-    source = Sample(shape, sample.how)
-    values = sample_input(row.id, source, draw)
-    other = sample_input(row.id, source, draw + 100)
-    if sample.input == "probability":
-        values = 1 / (1 + np.exp(-values))
-    elif sample.input == "log":
-        values = np.log(_softmax(values, axis))
-    classes = (*shape[:axis], *shape[axis + 1 :])
-    rng = _generator(row.id, i, "target")
-    if sample.target == "binary":
-        other = (other > 0).astype(np.float64)
-    elif sample.target == "rate":
-        other = 1 / (1 + np.exp(-other))
-    elif sample.target == "classes":
-        other = _softmax(other, axis)
-    elif sample.target in ("class", "some"):
-        other = np.asarray(rng.integers(0, shape[axis], classes))
-        if sample.target == "some":
-            other.flat[-1:] = -7  # the rows' ignore_index
+    given = (Given(sample.input), Given(sample.target), *sample.extra)
+    values = []
+    for n, (kind, shape) in enumerate(given):
+        source = Sample(sample.shape if shape is None else shape, sample.how if shape is None else "plain")
+        values.append(np.asarray(_of_kind(row, i, kind, sample_input(row.id, source, draw + 100 * n), source.shape)))
     weights = [_generator(row.id, n, "weight").uniform(0.5, 2.0, w) for n, w in enumerate(row.weights)]
-    return np.asarray(values), np.asarray(other), weights
+    return values, weights
+
+
+def learned(row: LossRow, i: int) -> list[int]:
+    """The inputs whose gradients are compared: the first, and all others where there are more than two."""
+    sample = row.samples[i]
+    kinds = (sample.input, sample.target, *(extra.kind for extra in sample.extra))
+    return [n for n, kind in enumerate(kinds) if kind in DIFFERENTIABLE and (not n or sample.extra)]
+
+
+def _of_kind(row: LossRow, i: int, kind: Any, values: Array, shape: tuple[int, ...]) -> Any:
+    """Normal numbers made to be of a kind."""
+    axis = 1 if len(shape) > 1 else 0
+    rng = _generator(row.id, i, "target")
+    if not isinstance(kind, str):
+        return np.asarray(kind)
+    if kind in ("probability", "rate"):
+        return 1 / (1 + np.exp(-values))
+    if kind == "positive":
+        return np.exp(values)
+    if kind == "log":
+        return np.log(_softmax(values, axis))
+    if kind == "classes":
+        return _softmax(values, axis)
+    if kind == "binary":
+        return (values > 0).astype(np.float64)
+    if kind == "sign":
+        return np.where(values > 0, 1.0, -1.0)
+    if kind == "sign-rows":
+        return np.where(values.sum(-1) > 0, 1.0, -1.0)
+    if kind == "lower":
+        return values.sum(-1)
+    if kind == "count":
+        return np.floor(np.exp(values) * 2)
+    if kind == "rising":
+        return np.cumsum(np.exp(values), -1) - 1.5
+    if kind == "listed":
+        return np.where(np.cumsum(rng.uniform(size=shape) < 0.4, -1) > 0, -1, rng.integers(0, shape[-1], shape))
+    if kind == "level":
+        return rng.integers(0, 4, shape)
+    if kind in ("class", "some"):
+        numbers = np.asarray(rng.integers(0, shape[axis], (*shape[:axis], *shape[axis + 1 :])))
+        if kind == "some":
+            numbers.flat[-1:] = -7  # the rows' ignore_index
+        return numbers
+    return values
 
 
 def _softmax(x: Array, axis: int) -> Array:

@@ -11,8 +11,8 @@ Shape = tuple[int, ...]
 
 
 class Sample(NamedTuple):
-    """An input. ``how``: plain, transposed or strided memory; "kink" (with zeros) and "large" (±1000) are compared
-    with PyTorch only; "index" are whole numbers below ``below``. ``modes``: train, eval or both.
+    """An input. ``how``: plain, transposed or strided memory; "kink" (with zeros), "large" (±1000) and "huge"
+    (±10⁴) are compared with PyTorch only; "index" are whole numbers below ``below``. ``modes``: train, eval or both.
     """
 
     shape: Shape
@@ -26,8 +26,8 @@ class Row:
     """``name``: the public name. ``state``: the state dict's names and shapes. ``out``: output shape of input shape.
 
     ``errors``: an input that must be refused, and what the message must say. ``bad``: constructions or calls that must
-    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others. ``smooth``:
-    gradients are derivatives.
+    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others. ``reference``:
+    the same in PyTorch, where the line of ``build`` does not say it. ``smooth``: gradients are derivatives.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Row:
     bad: tuple[tuple[Callable[[Any], Any], str], ...] = ()
     variant: str = ""
     random: bool = False
+    reference: Callable[[Any], Any] | None = None
     smooth: bool = True
 
     @property

@@ -1,67 +1,22 @@
 """One row for each loss: what test_losses.py checks. Data only.
 
 ``build`` makes the loss from PyTorch's or Slalom's ``nn``; the same line serves both.
+Families of losses have tables of their own, which are joined here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import table_losses_margin
+import table_losses_regression
+from loss_rows import LossRow, classes, same
 
-Shape = tuple[int, ...]
+TABLES = (table_losses_regression, table_losses_margin)
 
-
-class Sample(NamedTuple):
-    """Input and target. ``input`` kind: "real", "probability" or "log" (log-probabilities over axis 1);
-    ``target`` kind: "real", "binary", "rate" (in 0 … 1), "class", "some" (classes, some of them ignored), or
-    "classes" (probabilities over axis 1).
-    """
-
-    shape: Shape
-    input: str
-    target: str
-    how: str = "plain"
-
-
-@dataclass(frozen=True)
-class LossRow:
-    """``name``: the Module; ``function``: its twin in ``nn.functional``. ``build(nn, reduction, *weights)`` makes it;
-    ``weights``: the shapes of those tensors. ``errors``: calls of (nn, tensor) that must be refused, and the message.
-    ``extreme``: inputs, targets, and the exact loss of each.
-    """
-
-    name: str
-    function: str
-    build: Callable[..., Any]
-    samples: tuple[Sample, ...]
-    weights: tuple[Shape, ...] = ()
-    errors: tuple[tuple[Callable[[Any, Any], Any], str], ...] = ()
-    extreme: tuple[tuple[Any, Any, Any], ...] = ()
-    variant: str = ""
-
-    @property
-    def id(self) -> str:
-        return f"{self.name}-{self.variant}" if self.variant else self.name
-
-
-def _same(input: str, target: str) -> tuple[Sample, ...]:
-    shapes = ((0, 3), (4, 3), (1, 1), (7,), (2, 5, 3), (), (1, 3))
-    plain = tuple(Sample(shape, input, target) for shape in shapes)
-    return (*plain, Sample((4, 3), input, target, "transposed"), Sample((5, 3), input, target, "strided"))
-
-
-def _classes(input: str, target: str) -> tuple[Sample, ...]:
-    shapes = ((0, 3), (4, 3), (1, 3), (7, 3), (2, 3, 5), (2, 3, 2, 2), (3,))
-    plain = tuple(Sample(shape, input, target) for shape in shapes)
-    return (*plain, Sample((4, 3), input, target, "transposed"), Sample((5, 3), input, target, "strided"))
-
-
-LOGITS, PROBABILITIES = _classes("real", "class"), _classes("real", "classes")
-SOME, LOG, LOG_SOME = _classes("real", "some"), _classes("log", "class"), _classes("log", "some")
-COMPARED = _same("real", "real")
-BINARY, RATES = _same("probability", "binary"), _same("probability", "rate")
-LOGIT_BINARY, LOGIT_RATES = _same("real", "binary"), _same("real", "rate")
+LOGITS, PROBABILITIES = classes("real", "class"), classes("real", "classes")
+SOME, LOG, LOG_SOME = classes("real", "some"), classes("log", "class"), classes("log", "some")
+COMPARED = same("real", "real")
+BINARY, RATES = same("probability", "binary"), same("probability", "rate")
+LOGIT_BINARY, LOGIT_RATES = same("real", "binary"), same("real", "rate")
 
 LOSSES: tuple[LossRow, ...] = (
     LossRow(
@@ -215,4 +170,5 @@ LOSSES: tuple[LossRow, ...] = (
         weights=((3,),),
         variant="all",
     ),
+    *(row for table in TABLES for row in table.ROWS),
 )

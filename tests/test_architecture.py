@@ -23,7 +23,7 @@ Files = dict[str, str]
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"core"}),
-    frozenset({"compiler", "nn", "optim", "data", "autograd", "linalg"}),
+    frozenset({"compiler", "nn", "optim", "data", "autograd", "information", "linalg"}),
     frozenset({"utils"}),  # PyTorch's names for what is in `data`
     frozenset({"train"}),
     frozenset({"slalom"}),  # the package's own __init__: it gathers all that is below

@@ -20,7 +20,7 @@ import slalom
 from slalom import Tensor, nn
 
 CASES = list(layer_cases())
-SMOOTH = [case for case in CASES if case[0].smooth and case[1].how not in ("kink", "large")]
+SMOOTH = [case for case in CASES if case[0].smooth and case[1].how not in ("kink", "large", "huge")]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text(encoding="utf-8"))
 every_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
 
@@ -237,7 +237,7 @@ def test_torch_parity(row: Row, sample: Sample, mode: str, dtype: str) -> None:
         np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", [row for row in LAYERS if row.reference is None], ids=lambda row: row.id)
 def test_torch_text_and_state(row: Row) -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = row.build(torch.nn), row.build(nn)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from derivatives import check_derivatives
-from layer_cases import condensed, cotangent, loss_case_id, loss_cases, loss_values
-from table_losses import LOSSES, LossRow
+from layer_cases import DIFFERENTIABLE, condensed, cotangent, learned, loss_case_id, loss_cases, loss_values
+from loss_rows import LossRow
+from table_losses import LOSSES
 from torch_reference import loss_results
 
 import slalom
@@ -19,28 +20,31 @@ from slalom import Tensor, nn
 
 CASES = list(loss_cases())
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text(encoding="utf-8"))
-PLAIN = ("mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
-"""The losses without an axis of classes."""
-BATCHES = [(row, i) for row, i in CASES if len(row.samples[i].shape) > (row.function not in PLAIN)]
+BATCHES = [(row, i) for row, i in CASES if row.rows and row.shape(i)]
 REDUCTIONS = ("mean", "sum", "none")
 each_case = pytest.mark.parametrize(("row", "i"), CASES, ids=[loss_case_id(row, i, "") for row, i in CASES])
 each_row = pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.id)
 
 
-def made(row: LossRow, i: int, reduction: str, dtype: str = "float64") -> tuple[Any, Tensor, Tensor]:
-    """The loss, an input that requires gradients, and the target."""
-    x, target, weights = loss_values(row, i)
+def made(row: LossRow, i: int, reduction: str, dtype: str = "float64") -> tuple[Any, list[Tensor]]:
+    """The loss, and its inputs, of which some require gradients."""
+    inputs, weights = loss_values(row, i)
     loss = row.build(nn, reduction, *(Tensor(w, dtype=dtype) for w in weights))
-    given = slalom.from_numpy(x if dtype == "float64" else x.astype(dtype)).requires_grad_()
-    goal = slalom.from_numpy(target if target.dtype.kind == "i" or dtype == "float64" else target.astype(dtype))
-    return loss, given, goal
+    given = [slalom.from_numpy(a if a.dtype.kind == "i" or dtype == "float64" else a.astype(dtype)) for a in inputs]
+    for n in learned(row, i):
+        given[n].requires_grad_()
+    return loss, given
 
 
-def run(loss: Any, x: Tensor, target: Tensor) -> dict[str, Any]:
-    out = loss(x, target)
+def value(row: LossRow, loss: Any, inputs: list[Tensor]) -> Tensor:
+    return loss(row.before(inputs[0]), *inputs[1:])
+
+
+def run(row: LossRow, i: int, loss: Any, inputs: list[Tensor]) -> dict[str, Any]:
+    out = value(row, loss, inputs)
     (out * Tensor(cotangent(out.shape), dtype=out.dtype)).sum().backward()
-    assert x.grad is not None
-    return {"out": out.detach().numpy(), "input.grad": x.grad.numpy()}
+    results = {"out": out.detach()} | {f"input{n or ''}.grad": inputs[n].grad for n in learned(row, i)}
+    return {name: t.numpy() for name, t in results.items()}
 
 
 @each_row
@@ -48,96 +52,106 @@ def test_rows_have_six_samples_and_know_their_function(row: LossRow) -> None:
     assert len(row.samples) >= 6 and len({row.id for row in LOSSES}) == len(LOSSES)
     ours = inspect.signature(getattr(nn.functional, row.function)).parameters
     module = inspect.signature(getattr(nn, row.name)).parameters
-    assert set(module) <= set(ours) and list(ours)[:2] == ["input", "target"]
+    given = list(inspect.signature(getattr(nn, row.name).forward).parameters)[1:]
+    assert set(module) <= set(ours) and list(ours)[: len(given)] == given
+    assert all(len(given) == 2 + len(sample.extra) for sample in row.samples)
     assert all(module[name].default == ours[name].default for name in module)
 
 
 @each_case
 def test_module_is_its_function(row: LossRow, i: int) -> None:
-    loss, x, target = made(row, i, "none")
-    options = {
-        name: getattr(loss, name)
-        for name in inspect.signature(getattr(nn.functional, row.function)).parameters
-        if name not in ("input", "target") and hasattr(loss, name)
-    }
-    expected = getattr(nn.functional, row.function)(x, target, **options)
-    np.testing.assert_array_equal(loss(x, target).detach().numpy(), expected.detach().numpy())
+    loss, inputs = made(row, i, "none")
+    options = {name: getattr(loss, name) for name in inspect.signature(type(loss)).parameters}
+    expected = getattr(nn.functional, row.function)(row.before(inputs[0]), *inputs[1:], **options)
+    np.testing.assert_array_equal(value(row, loss, inputs).detach().numpy(), expected.detach().numpy())
 
 
 @each_case
 def test_reductions(row: LossRow, i: int) -> None:
     mean, total, each = (made(row, i, r)[0] for r in REDUCTIONS)
-    _, x, target = made(row, i, "none")
-    elements = each(x, target).detach().numpy()
-    axis = 1 if x.ndim > 1 else 0
-    assert elements.shape == (x.shape if row.function in PLAIN else (*x.shape[:axis], *x.shape[axis + 1 :]))
-    np.testing.assert_allclose(total(x, target).item(), elements.sum(), rtol=1e-12)
+    inputs = made(row, i, "none")[1]
+    elements = value(row, each, inputs).detach().numpy()
+    assert elements.shape == row.shape(i)
+    np.testing.assert_allclose(value(row, total, inputs).item(), elements.sum(), rtol=1e-12)
     weight = getattr(each, "weight", None)
     count = float(elements.size)
-    if target.dtype.kind == "i":  # ignored places count nothing, weighted classes their weight
-        kept = target.numpy() != each.ignore_index
-        count = float((kept if weight is None else weight.numpy()[target.numpy() * kept] * kept).sum())
+    if hasattr(each, "ignore_index") and inputs[1].dtype.kind == "i":
+        kept = inputs[1].numpy() != each.ignore_index  # ignored places count nothing, weighted classes their weight
+        count = float((kept if weight is None else weight.numpy()[inputs[1].numpy() * kept] * kept).sum())
     expected = elements.sum() / count if count else np.nan
-    np.testing.assert_allclose(mean(x, target).item(), expected, rtol=1e-12)
+    if row.mean is not None:
+        expected = row.mean(elements, *(t.detach().numpy() for t in inputs))
+    np.testing.assert_allclose(value(row, mean, inputs).item(), expected, rtol=1e-12)
 
 
 @each_case
 def test_derivatives(row: LossRow, i: int) -> None:
-    loss, x, target = made(row, i, "none")
-    if target.dtype.kind == "f":
-        check_derivatives(loss, [x.detach().numpy(), target.numpy()])
-    else:
-        check_derivatives(lambda x: loss(x, target), [x.detach().numpy()])
+    loss, inputs = made(row, i, "none")
+    sample = row.samples[i]
+    moved = learned(row, i)
+    if not sample.extra and sample.target in DIFFERENTIABLE:
+        moved.append(1)
+
+    def function(*values: Tensor) -> Tensor:
+        given = list(inputs)
+        for n, x in zip(moved, values, strict=True):
+            given[n] = x
+        return value(row, loss, given)
+
+    check_derivatives(function, [inputs[n].detach().numpy() for n in moved])
 
 
 @each_case
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_staged_equals_eager_bit_for_bit(row: LossRow, i: int, reduction: str) -> None:
-    loss, x, target = made(row, i, reduction, "float32")
-    expected = run(loss, x, target)
+    loss, inputs = made(row, i, reduction, "float32")
+    expected = run(row, i, loss, inputs)
     weights = Tensor(cotangent(expected["out"].shape), dtype="float32")
 
     @slalom.compile
-    def step(x: Tensor, target: Tensor) -> Any:
-        x.requires_grad = True
-        out = loss(x, target)
+    def step(*inputs: Tensor) -> Any:
+        for n in learned(row, i):
+            inputs[n].requires_grad = True
+        out = value(row, loss, list(inputs))
         (out * weights).sum().backward()
-        return out, x.grad
+        return out, *(inputs[n].grad for n in learned(row, i))
 
     for _ in range(2):
-        out, gradient = step(x.detach(), target)
-        np.testing.assert_array_equal(out.numpy(), expected["out"])
-        np.testing.assert_array_equal(gradient.numpy(), expected["input.grad"])
+        found = step(*(t.detach() for t in inputs))
+        for t, array in zip(found, expected.values(), strict=True):
+            np.testing.assert_array_equal(t.numpy(), array)
     assert step.traces == 1
 
 
 @pytest.mark.parametrize(("row", "i"), BATCHES)
 def test_samples_can_be_weighted_through_no_reduction(row: LossRow, i: int) -> None:
     """What a training loop with weights for rows does: a row of weight 2 is a row that stands there twice."""
-    loss, x, target = made(row, i, "none")
-    elements = loss(x, target)
-    weight = Tensor(np.arange(len(x)) % 3, dtype="float64").reshape((len(x),) + (1,) * (elements.ndim - 1))
-    repeated = np.repeat(np.arange(len(x)), np.arange(len(x)) % 3)
+    loss, inputs = made(row, i, "none")
+    elements = value(row, loss, inputs)
+    rows = len(inputs[0])
+    weight = Tensor(np.arange(rows) % 3, dtype="float64").reshape((rows,) + (1,) * (elements.ndim - 1))
+    repeated = slalom.tensor(np.repeat(np.arange(rows), np.arange(rows) % 3))
     once = (elements * weight).sum().item()
-    twice = loss(x[slalom.tensor(repeated)], target[slalom.tensor(repeated)]).sum().item() if len(repeated) else 0.0
+    shared = [given.shape is not None for given in row.samples[i].extra]  # the same for all rows
+    again = [t if fixed else t[repeated] for t, fixed in zip(inputs, [False, False, *shared], strict=True)]
+    twice = value(row, loss, again).sum().item() if len(repeated) else 0.0
     np.testing.assert_allclose(once, twice, rtol=1e-12)
 
 
-EXTREMES = [(row, *extreme) for row in LOSSES for extreme in row.extreme]
+EXTREMES = [(row, extreme) for row in LOSSES for extreme in row.extreme]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("row", "x", "target", "exact"), EXTREMES, ids=[e[0].id for e in EXTREMES])
-def test_extreme_inputs_give_finite_losses_and_gradients(
-    row: LossRow, x: Any, target: Any, exact: Any, dtype: str
-) -> None:
+@pytest.mark.parametrize(("row", "extreme"), EXTREMES, ids=[row.id for row, _ in EXTREMES])
+def test_extreme_inputs_give_finite_losses_and_gradients(row: LossRow, extreme: Any, dtype: str) -> None:
     weights = [Tensor(np.full(shape, 1.0), dtype=dtype) for shape in row.weights]
-    given = slalom.tensor(x, dtype=dtype, requires_grad=True)
-    goal = slalom.tensor(target)
-    elements = row.build(nn, "none", *weights)(given, goal)
+    *values, exact = extreme
+    inputs = [slalom.tensor(x, dtype=dtype) if n == 0 else slalom.tensor(x) for n, x in enumerate(values)]
+    inputs[0].requires_grad_()
+    elements = value(row, row.build(nn, "none", *weights), inputs)
     elements.sum().backward()
-    assert given.grad is not None
-    assert np.isfinite(elements.detach().numpy()).all() and np.isfinite(given.grad.numpy()).all()
+    assert inputs[0].grad is not None
+    assert np.isfinite(elements.detach().numpy()).all() and np.isfinite(inputs[0].grad.numpy()).all()
     if exact is not None:
         np.testing.assert_allclose(elements.detach().numpy(), exact, rtol=1e-6)
 
@@ -145,11 +159,12 @@ def test_extreme_inputs_give_finite_losses_and_gradients(
 @each_row
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_nan_is_never_hidden(row: LossRow, reduction: str) -> None:
-    loss, x, target = made(row, 1, reduction)
+    loss, inputs = made(row, 1, reduction)
     with slalom.no_grad():
-        x[0, 0] = float("nan")
-    target[0] = 0  # a class that is not ignored
-    assert np.isnan(loss(x, target).detach().numpy()).any()
+        inputs[0][(0,) * inputs[0].ndim] = float("nan")
+    if hasattr(loss, "ignore_index"):
+        inputs[1][0] = 0  # a class that is not ignored
+    assert np.isnan(value(row, loss, inputs).detach().numpy()).any()
 
 
 ERRORS = [(row, *error) for row in LOSSES for error in row.errors]
@@ -188,11 +203,77 @@ def test_targets_of_other_dtypes() -> None:
     assert nn.CrossEntropyLoss()(slalom.zeros(2, 2), byte).item() == pytest.approx(np.log(2))
 
 
+def test_batchmean_divides_by_rows() -> None:
+    x, y = slalom.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), slalom.tensor([[0.25, 0.75], [0.9, 0.1]])
+    total = nn.KLDivLoss(reduction="sum")(x, y).item()
+    assert nn.KLDivLoss(reduction="batchmean")(x, y).item() == pytest.approx(total / 2) != 0
+    with pytest.raises(slalom.errors.ConfigError, match="reduction: got 'rowmean'"):
+        nn.KLDivLoss(reduction="rowmean")(x, y)
+
+
+def test_a_variance_at_its_floor_can_grow_again() -> None:
+    variance = slalom.tensor([1e-9, 2.0], requires_grad=True)
+    nn.GaussianNLLLoss(eps=1e-2, reduction="sum")(slalom.tensor([1.0, 0.0]), slalom.zeros(2), variance).backward()
+    np.testing.assert_allclose(variance.grad.numpy(), [0.5 * (1e2 - 1e4), 0.25], rtol=1e-5)
+
+
+def test_variances_that_stretch() -> None:
+    x, y = slalom.tensor([[1.0, 2.0], [3.0, 4.0]]), slalom.zeros(2, 2)
+    whole = nn.GaussianNLLLoss()(x, y, slalom.tensor([[2.0, 2.0], [3.0, 3.0]])).item()
+    for variance in (slalom.tensor([2.0, 3.0]), slalom.tensor([[2.0], [3.0]])):
+        assert nn.GaussianNLLLoss()(x, y, variance).item() == pytest.approx(whole)
+    same = nn.functional.gaussian_nll_loss(x, y, 2.0).item()
+    assert same == pytest.approx(nn.GaussianNLLLoss()(x, y, slalom.full((2, 2), 2.0)).item())
+
+
+@pytest.mark.parametrize("name", ["MultiMarginLoss", "MultiLabelMarginLoss"])
+def test_no_rows_have_a_sum_and_no_mean(name: str) -> None:
+    target = slalom.zeros(0, dtype="int64") if name == "MultiMarginLoss" else slalom.zeros(0, 3, dtype="int64")
+    assert getattr(nn, name)(reduction="sum")(slalom.zeros(0, 3), target).item() == 0
+    assert np.isnan(getattr(nn, name)()(slalom.zeros(0, 3), target).item())
+
+
+def test_ctc_of_what_does_not_fit_is_infinite_or_zero() -> None:
+    x = slalom.randn(2, 2, 3, requires_grad=True)
+    given = (slalom.tensor([[1, 1], [1, 2]]), slalom.tensor([2, 2]), slalom.tensor([2, 2]))
+    infinite = nn.CTCLoss(reduction="none")(x.log_softmax(-1), *given)
+    assert np.isinf(infinite[0].item()) and np.isfinite(infinite[1].item())  # equal labels need a blank between them
+    zero = nn.CTCLoss(reduction="none", zero_infinity=True)(x.log_softmax(-1), *given)
+    assert zero[0].item() == 0 and zero[1].item() == infinite[1].item()
+    zero.sum().backward()
+    assert np.isfinite(x.grad.numpy()).all() and not x.grad[:, 0].numpy().any() and x.grad[:, 1].numpy().any()
+
+
+def test_ctc_is_the_sum_over_all_layouts() -> None:
+    p = slalom.randn(4, 3, dtype="float64").softmax(-1)
+    array, total = p.numpy(), 0.0
+    for path in np.ndindex(3, 3, 3, 3):
+        merged = [k for i, k in enumerate(path) if not i or k != path[i - 1]]
+        if [k for k in merged if k] == [1, 2]:
+            total += np.prod(array[range(4), path])
+    loss = nn.CTCLoss(reduction="sum")(p.log(), [1, 2], slalom.tensor(4), slalom.tensor(2))
+    assert loss.item() == pytest.approx(-np.log(total), rel=1e-12)
+
+
+def test_ordinal_thresholds_are_learned() -> None:
+    """Scores fixed at the class: thresholds move between the classes."""
+    y = slalom.tensor([0, 0, 1, 1, 2, 2])
+    x, thresholds = y.double() * 3, nn.Parameter(slalom.tensor([0.0, 0.1], dtype="float64"))
+    before = nn.OrdinalLoss()(x, y, thresholds).item()
+    for _ in range(200):
+        thresholds.grad = None
+        nn.OrdinalLoss()(x, y, thresholds).backward()
+        with slalom.no_grad():
+            thresholds -= 0.5 * thresholds.grad
+    assert nn.OrdinalLoss()(x, y, thresholds).item() < before / 4
+    np.testing.assert_allclose(thresholds.detach().numpy(), [1.5, 4.5], atol=0.2)
+
+
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
 @each_case
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_golden(row: LossRow, i: int, reduction: str) -> None:
-    found = condensed(run(*made(row, i, reduction)))
+    found = condensed(run(row, i, *made(row, i, reduction)))
     assert found == pytest.approx(GOLDEN[loss_case_id(row, i, reduction)], rel=1e-10, abs=1e-11, nan_ok=True)
 
 
@@ -201,19 +282,20 @@ def test_golden(row: LossRow, i: int, reduction: str) -> None:
 @each_case
 def test_torch_parity(row: LossRow, i: int, reduction: str, dtype: str) -> None:
     torch = pytest.importorskip("torch")
-    expected, found = loss_results(torch, row, i, reduction, dtype), run(*made(row, i, reduction, dtype))
+    expected, found = loss_results(torch, row, i, reduction, dtype), run(row, i, *made(row, i, reduction, dtype))
+    assert found.keys() == expected.keys()
     tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-5}
     for name, array in found.items():
         assert array.dtype == expected[name].dtype
         np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
 
 
-@each_row
+@pytest.mark.parametrize("row", [row for row in LOSSES if row.reference is None], ids=lambda row: row.id)
 def test_torch_state(row: LossRow) -> None:
     torch = pytest.importorskip("torch")
     theirs = row.build(torch.nn, "mean", *(torch.ones(shape) for shape in row.weights))
     ours = row.build(nn, "mean", *(slalom.ones(shape) for shape in row.weights))
-    assert repr(ours) == repr(theirs)
+    assert not row.text or repr(ours) == repr(theirs)
     assert [(name, t.shape) for name, t in ours.state_dict().items()] == [
         (name, tuple(t.shape)) for name, t in theirs.state_dict().items()
     ]

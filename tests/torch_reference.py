@@ -9,9 +9,9 @@ import warnings
 from typing import Any
 
 import numpy as np
-from layer_cases import cotangent, loss_values, sample_input, state_values
-from table_layers import Row, Sample
-from table_losses import LossRow
+from layer_cases import cotangent, learned, loss_values, sample_input, state_values
+from layer_rows import Row, Sample
+from loss_rows import LossRow
 
 
 def _arrays(results: dict[str, Any]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def _arrays(results: dict[str, Any]) -> dict[str, Any]:
 
 def layer_results(torch: Any, row: Row, sample: Sample, mode: str, dtype: str) -> dict[str, Any]:
     """Output, gradients and buffers of a layer."""
-    built, kind = row.build(torch.nn), getattr(torch, dtype)
+    built, kind = (row.reference or row.build)(torch.nn), getattr(torch, dtype)
     if isinstance(built, torch.nn.Module):
         built.to(kind).load_state_dict({name: torch.from_numpy(a) for name, a in state_values(row).items()})
         built.train(mode == "train")
@@ -38,12 +38,15 @@ def layer_results(torch: Any, row: Row, sample: Sample, mode: str, dtype: str) -
 
 
 def loss_results(torch: Any, row: LossRow, i: int, reduction: str, dtype: str) -> dict[str, Any]:
-    """A loss's value and its gradient."""
+    """A loss's value and its gradients."""
     kind = getattr(torch, dtype)
-    x, target, weights = loss_values(row, i)
-    x = torch.from_numpy(x).to(kind).requires_grad_()
-    target = torch.from_numpy(target)
-    target = target.to(kind) if target.is_floating_point() else target
-    out = row.build(torch.nn, reduction, *(torch.from_numpy(w).to(kind) for w in weights))(x, target)
+    inputs, weights = loss_values(row, i)
+    given = [torch.from_numpy(a) for a in inputs]
+    given = [t.to(kind) if t.is_floating_point() else t for t in given]
+    for n in learned(row, i):
+        given[n].requires_grad_()
+    loss = (row.reference or row.build)(torch.nn, reduction, *(torch.from_numpy(w).to(kind) for w in weights))
+    with warnings.catch_warnings(action="ignore"):  # that a mean is seldom meant
+        out = loss(row.before(given[0]), *given[1:])
     (out * torch.from_numpy(cotangent(tuple(out.shape))).to(kind)).sum().backward()
-    return _arrays({"out": out, "input.grad": x.grad})
+    return _arrays({"out": out} | {f"input{n or ''}.grad": given[n].grad for n in learned(row, i)})

@@ -6,6 +6,7 @@ from slalom.nn import (
     activation,
     attention,
     container,
+    distance,
     dropout,
     embedding,
     functional,
@@ -21,6 +22,7 @@ from slalom.nn import (
 from slalom.nn.activation import *
 from slalom.nn.attention import *
 from slalom.nn.container import *
+from slalom.nn.distance import *
 from slalom.nn.dropout import *
 from slalom.nn.embedding import *
 from slalom.nn.linear import *
@@ -34,6 +36,7 @@ __all__ = ["functional", "init", "utils"]
 __all__ += activation.__all__
 __all__ += attention.__all__
 __all__ += container.__all__
+__all__ += distance.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
 __all__ += linear.__all__

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from slalom.core.functional.activation import (
-    dropout,
-    gelu,
-    leaky_relu,
-    log_softmax,
-    prelu,
-    relu,
-    silu,
-    softmax,
-    softplus,
-)
+from slalom.core.functional.activation import ACTIVATIONS, dropout, gumbel_softmax, prelu
 from slalom.core.functional.attention import scaled_dot_product_attention
+from slalom.core.functional.distance import DISTANCES, normalize
 from slalom.core.functional.embedding import embedding, embedding_bag
 from slalom.core.functional.indexing import one_hot
-from slalom.core.functional.loss import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    mse_loss,
-    nll_loss,
-)
+from slalom.core.functional.losses import LOSSES
 from slalom.core.functional.norm import batch_norm, layer_norm
+from slalom.core.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
 from slalom.core.functional.shaping import pad
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import ShapeError
 
+_registered = {e.function.__name__: e.function for table in (ACTIVATIONS, DISTANCES, LOSSES) for e in table.values()}
+globals().update(_registered)
 __all__ = [
-    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
-    "embedding_bag", "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot",
-    "pad", "prelu", "relu", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "batch_norm", "dropout", "elastic_net_penalty", "embedding", "embedding_bag", "gumbel_softmax", "l1_penalty",
+    "l2_penalty", "layer_norm", "linear", "normalize", "one_hot", "pad", "prelu", "scaled_dot_product_attention",
 ]  # fmt: skip
-
-
-def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + e⁻ˣ)."""
-    return input.sigmoid()
-
-
-def tanh(input: Tensor) -> Tensor:
-    """tanh x."""
-    return input.tanh()
+__all__ += list(_registered)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

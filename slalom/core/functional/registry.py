@@ -1,0 +1,54 @@
+"""Which functions are activations, distances and losses: what ``slalom.nn`` makes its Modules from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+
+__all__ = ["ACTIVATIONS", "DISTANCES", "LOSSES", "Entry", "activation", "distance", "loss"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Entry(NamedTuple):
+    """A function that is a layer without weights.
+
+    Its parameters without a default are tensors that a call gives, unless they are declared to be numbers; the others
+    are options of the layer. ``training`` is the layer's mode. ``without``: options that the function has and the layer
+    has not. ``text``: how the options print, as a format; None: each with its name, ``inplace`` only where it is on.
+    """
+
+    function: Callable[..., Any]
+    without: tuple[str, ...] = ()
+    text: str | None = None
+
+
+ACTIVATIONS: Final[dict[str, Entry]] = {}
+"""Activations by the names of their Modules."""
+DISTANCES: Final[dict[str, Entry]] = {}
+"""Functions of two tensors by the names of their Modules."""
+LOSSES: Final[dict[str, Entry]] = {}
+"""Losses by the names of their Modules; options that may be tensors (weights) are buffers there."""
+
+
+def activation(name: str, *, without: tuple[str, ...] = (), text: str | None = None) -> Callable[[F], F]:
+    """Make a function an activation: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
+    return _entered(ACTIVATIONS, name, without, text)
+
+
+def distance(name: str) -> Callable[[F], F]:
+    """Make a function of two tensors a distance: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
+    return _entered(DISTANCES, name, (), "")
+
+
+def loss(name: str, *, without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Make a function a loss: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
+    return _entered(LOSSES, name, without, "")
+
+
+def _entered(table: dict[str, Entry], name: str, without: tuple[str, ...], text: str | None) -> Callable[[F], F]:
+    def enter(function: F) -> F:
+        table[name] = Entry(function, without, text)
+        return function
+
+    return enter
