@@ -1,8 +1,7 @@
-"""Optimizers that PyTorch lacks or computes in bfloat16, beside the formulas of their papers in NumPy."""
+"""Optimizers that PyTorch lacks or computes in bfloat16, beside the formulas of their papers in the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,43 +9,12 @@ import pytest
 
 import slalom
 from slalom import optim
-from tests.table_optimizers import CASE_IDS, CASES, PROBLEMS, Row, walk
+from tests.table_optimizers import CASE_IDS, CASES, PROBLEMS, Row, State, walk
 
 Array = np.ndarray
-State = dict[str, Array]
 
 
-def lion(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
-    (b1, b2), m = o.get("betas", (0.9, 0.99)), state.get("m", 0 * w)
-    direction = np.sign(b1 * m + (1 - b1) * g)
-    state["m"] = b2 * m + (1 - b2) * g
-    return w - o["lr"] * (direction + o.get("weight_decay", 0.0) * w)
-
-
-def lamb(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
-    (b1, b2), eps = o.get("betas", (0.9, 0.999)), o.get("eps", 1e-6)
-    state["m"] = b1 * state.get("m", 0 * w) + (1 - b1) * g
-    state["v"] = b2 * state.get("v", 0 * w) + (1 - b2) * g * g
-    r = state["m"] / (1 - b1**t) / (np.sqrt(state["v"] / (1 - b2**t)) + eps) + o.get("weight_decay", 0.0) * w
-    lengths = np.linalg.norm(w.ravel()), np.linalg.norm(r.ravel())
-    return w - o["lr"] * (lengths[0] / lengths[1] if min(lengths) > 0 else 1.0) * r
-
-
-def muon(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
-    mu, (a, b, c) = o.get("momentum", 0.95), o.get("ns_coefficients", (3.4445, -4.775, 2.0315))
-    state["b"] = mu * state.get("b", 0 * w) + (1 - mu) * g
-    u = (1 - mu) * g + mu * state["b"] if o.get("nesterov", True) else state["b"]
-    x = u / max(np.linalg.norm(u), o.get("eps", 1e-7))
-    for _ in range(o.get("ns_steps", 5)):
-        x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
-    rows, columns = w.shape
-    matched = o.get("adjust_lr_fn") == "match_rms_adamw"
-    scale = 0.2 * np.sqrt(max(rows, columns)) if matched else np.sqrt(max(1, rows / columns))
-    return w - o["lr"] * (o.get("weight_decay", 0.1) * w + scale * x)
-
-
-REFERENCES: dict[str, Callable[..., Array]] = {"Lion": lion, "LAMB": lamb, "Muon": muon}
-OURS = [(name, case) for name, case in zip(CASE_IDS, CASES, strict=True) if not case[0].torch]
+OURS = [(name, case) for name, case in zip(CASE_IDS, CASES, strict=True) if case[0].reference is not None]
 
 
 @pytest.mark.parametrize(("row", "options", "problem"), [case for _, case in OURS], ids=[name for name, _ in OURS])
@@ -66,7 +34,7 @@ def test_walks_as_the_paper_says(row: Row, options: dict[str, Any], problem: str
             o = options | own
             o["lr"] *= 0.3 if last and task.change is not None and t - 1 >= task.change else 1.0
             counts[i] += 1
-            params[i] = REFERENCES[row.name](params[i], sign * grad, counts[i], states[i], o).astype(params[i].dtype)
+            params[i] = row.reference(params[i], sign * grad, counts[i], states[i], o).astype(params[i].dtype)
         if t in (1, 10, 30, 100):
             for ours, theirs in zip(found, params, strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=max(task.tolerance, 1e-9), err_msg=f"step {t}")
