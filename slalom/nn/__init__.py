@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from slalom.nn import functional, init, utils
-from slalom.nn.activation import (
-    GELU,
-    LeakyReLU,
-    LogSoftmax,
-    PReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
+from slalom.nn import (
+    activation,
+    container,
+    conv,
+    dropout,
+    embedding,
+    functional,
+    init,
+    linear,
+    losses,
+    norm,
+    padding,
+    pooling,
+    resampling,
+    utils,
 )
-from slalom.nn.container import Sequential
-from slalom.nn.dropout import Dropout
-from slalom.nn.embedding import Embedding
-from slalom.nn.linear import Flatten, Identity, Linear
-from slalom.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
+from slalom.nn.activation import *
+from slalom.nn.container import *
+from slalom.nn.conv import *
+from slalom.nn.dropout import *
+from slalom.nn.embedding import *
+from slalom.nn.linear import *
+from slalom.nn.losses import *
 from slalom.nn.module import Buffer, Module, Parameter
-from slalom.nn.norm import BatchNorm1d, LayerNorm
+from slalom.nn.norm import *
+from slalom.nn.padding import *
+from slalom.nn.pooling import *
+from slalom.nn.resampling import *
 
-__all__ = [
-    "GELU", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "Buffer", "CrossEntropyLoss", "Dropout", "Embedding",
-    "Flatten", "Identity", "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss", "Module", "NLLLoss", "PReLU",
-    "Parameter", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "functional", "init", "utils",
-]  # fmt: skip
+__all__ = ["Buffer", "Module", "Parameter", "functional", "init", "utils"]
+for _module in (
+    *(activation, container, conv, dropout, embedding, linear, losses, norm, padding, pooling, resampling),
+):
+    __all__ += _module.__all__

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from slalom.core.functional import indexing
+from slalom.core.functional import conv, image, indexing, norm, padding, pool
+from slalom.core.functional import dropout as dropouts
 from slalom.core.functional.activation import (
-    dropout,
     gelu,
     leaky_relu,
     log_softmax,
@@ -14,6 +14,9 @@ from slalom.core.functional.activation import (
     softmax,
     softplus,
 )
+from slalom.core.functional.conv import *
+from slalom.core.functional.dropout import *
+from slalom.core.functional.image import *
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.loss import (
     binary_cross_entropy,
@@ -22,17 +25,20 @@ from slalom.core.functional.loss import (
     mse_loss,
     nll_loss,
 )
-from slalom.core.functional.norm import batch_norm, layer_norm
-from slalom.core.functional.shaping import pad
+from slalom.core.functional.norm import *
+from slalom.core.functional.padding import *
+from slalom.core.functional.pool import *
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import IndexRangeError, ShapeError
 
 __all__ = [
-    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding",
-    "gelu", "layer_norm", "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "pad", "prelu",
-    "relu", "sigmoid", "silu", "softmax", "softplus", "tanh",
+    "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "embedding", "gelu",
+    "leaky_relu", "linear", "log_softmax", "mse_loss", "nll_loss", "one_hot", "prelu", "relu", "sigmoid", "silu",
+    "softmax", "softplus", "tanh",
 ]  # fmt: skip
+for _module in (conv, dropouts, image, norm, padding, pool):
+    __all__ += _module.__all__
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -56,6 +62,26 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise ShapeError(f"input has {found}, needs {needed}; input shape {shape}")
     out = input @ apply(structural.TRANSPOSE, weight, axes=(1, 0))
     return out if bias is None else out + bias
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """yₖ = Σᵢⱼ x₁ᵢ · Wₖᵢⱼ · x₂ⱼ + bₖ.
+
+    Shapes: input1 (…, in1), input2 (…, in2), weight (out, in1, in2), bias (out) → (…, out).
+    Raises: ShapeError naming what does not fit.
+    """
+    if weight.ndim != 3:
+        raise ShapeError("bilinear: weight", got=f"shape {weight.shape}", needed="(out, in1, in2)")
+    out, *needed = weight.shape
+    for number, (x, n) in enumerate(zip((input1, input2), needed, strict=True), 1):
+        if not x.ndim or x.shape[-1] != n:
+            raise ShapeError(f"bilinear: input{number}", got=f"shape {x.shape}", needed=f"{n} features")
+    lead = input1.shape[:-1]
+    if input2.shape[:-1] != lead:
+        raise ShapeError(f"bilinear: inputs {input1.shape} and {input2.shape}", needed="equal axes before the last")
+    spread = linear(input2, weight.reshape(out * needed[0], needed[1])).reshape(*lead, out, needed[0])  # W·x₂
+    result = (spread @ input1.unsqueeze(-1)).squeeze(-1)
+    return result if bias is None else result + bias
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

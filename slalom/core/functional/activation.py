@@ -1,4 +1,4 @@
-"""Activations, softmax and dropout, composed of primitives. ``__all__`` lists those that PyTorch has at top level.
+"""Activations and softmax, composed of primitives. ``__all__`` lists those that PyTorch has at top level.
 
 The ones that are primitives themselves (relu, sigmoid, tanh, erf, …) stand in ``arithmetic``.
 """
@@ -9,15 +9,12 @@ import math
 import warnings
 from typing import Any
 
-import numpy as np
-
 from slalom.core.ops import pointwise, reductions
-from slalom.core.random import Generator, rand
 from slalom.core.shape import axis_index
 from slalom.core.tensor import Tensor, apply, as_tensor, method
 from slalom.errors import ConfigError, ShapeError
 
-__all__ = ["dropout", "log_softmax", "prelu", "softmax"]
+__all__ = ["log_softmax", "prelu", "softmax"]
 
 
 def _placed(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
@@ -137,23 +134,3 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
     """ln softmax(x) = x − ln Σⱼ exp(xⱼ) along an axis, exact where softmax itself would underflow."""
     shifted, axis = _shifted("log_softmax", input, dim, dtype)
     return shifted - apply(pointwise.LOG, _total(apply(pointwise.EXP, shifted), axis))
-
-
-# --- dropout ------------------------------------------------------------------------------------------------------
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
-) -> Tensor:
-    """Each element 0 with probability p, else divided by 1 − p; the input itself outside training.
-
-    Raises: ConfigError unless 0 ≤ p ≤ 1.
-    Source: N. Srivastava et al., Dropout, 2014, section 10 (scaled while training: "inverted").
-    Note: lectures that scale by 1 − p at evaluation instead describe the same expected value.
-    """
-    if not 0 <= p <= 1:
-        raise ConfigError("dropout: p", got=p, needed="a probability, 0 to 1")
-    if not training or p == 0:
-        return input
-    if p == 1:
-        return _placed(input, input.where(Tensor._of(np.zeros((), bool)), 0.0), inplace)
-    kept = rand(input.shape, generator=generator, dtype=np.float32) >= p
-    return _placed(input, (input * (1 / (1 - p))).where(kept, 0.0), inplace)

@@ -1,0 +1,470 @@
+"""Pooling: means, maxima and norms of windows, of 1 to 3 axes.
+
+Maxima are taken axis by axis, last to first, by halves: of two neighbours the first stays unless the second is
+larger. So the first maximum in row-major order gets the whole gradient, as in PyTorch (``amax`` divides it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from slalom.core.functional.indexing import index_select
+from slalom.core.ops import structural
+from slalom.core.primitive import Array
+from slalom.core.shape import Shape, per_axis
+from slalom.core.tensor import Tensor, apply
+from slalom.errors import ConfigError, ShapeError
+
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d",
+    "max_pool1d", "max_pool2d", "max_pool3d",
+]  # fmt: skip
+
+Sizes = int | Sequence[int]
+OptionalSizes = int | None | Sequence[int | None]
+_AXES: Final = ("", "T", "H, W", "D, H, W")
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where the windows of one axis lie: ``count`` of them, on the axis with ``low`` and ``high`` more elements."""
+
+    size: int
+    stride: int
+    dilation: int
+    low: int
+    high: int
+    count: int
+
+    def places(self) -> Array:
+        """Where each tap of each window is on the axis itself; negative in the padding before it. (count, size)"""
+        starts = np.arange(self.count) * self.stride - self.low
+        return starts[:, None] + np.arange(self.size) * self.dilation
+
+
+def _frames(
+    name: str,
+    input: Tensor,
+    rank: int,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    padding: Sizes,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> list[_Frame]:
+    """The windows of each of the last axes.
+
+    ``ceil_mode``: also a last window that begins inside, but ends beyond the padding.
+    """
+    _check_rank(name, input, rank)
+    sizes = per_axis(f"{name}: kernel_size", kernel_size, rank)
+    strides = sizes if stride is None or stride == () else per_axis(f"{name}: stride", stride, rank)
+    dilations = per_axis(f"{name}: dilation", dilation, rank)
+    frames = []
+    widths = per_axis(f"{name}: padding", padding, rank, 0)
+    for n, k, s, d, p in zip(input.shape[-rank:], sizes, strides, dilations, widths, strict=True):
+        reach = d * (k - 1) + 1
+        if 2 * p > reach:
+            raise ConfigError(f"{name}: padding", got=p, needed=f"at most half of the {reach} elements a window covers")
+        room = n + 2 * p - reach
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        if n < 1 or count < 1:
+            got = f"{input.shape[-rank:]} with padding {padding}"
+            raise ShapeError(f"{name}: the input's size", got=got, needed=f"room for a window of {sizes}")
+        frames.append(_Frame(k, s, d, p, max(0, (count - 1) * s + reach - n - p), count))
+    return frames
+
+
+def _check_rank(name: str, input: Tensor, rank: int) -> None:
+    if input.ndim not in (rank + 1, rank + 2):
+        needed = f"(B, C, {_AXES[rank]}) or (C, {_AXES[rank]})"
+        raise ShapeError(f"{name}: input", got=f"shape {input.shape}", needed=needed)
+
+
+def _padded(x: Tensor, axis: int, frame: _Frame) -> Tensor:
+    """With zeros on both sides of an axis, as wide as the windows need."""
+    if not frame.low and not frame.high:
+        return x
+    low, high = [0] * x.ndim, [0] * x.ndim
+    low[axis], high[axis] = frame.low, frame.high
+    return apply(structural.PAD, x, low=tuple(low), high=tuple(high), interior=(0,) * x.ndim)
+
+
+def _windows(x: Tensor, axis: int, frame: _Frame) -> Tensor:
+    """The windows of one (padded) axis, with their taps as the last axis: (…, count, …, size)."""
+    size, count = frame.size, frame.count
+    if frame.stride == size and frame.dilation == 1:  # side by side
+        whole = x if x.shape[axis] == count * size else x.narrow(axis, 0, count * size)
+        return whole.unflatten(axis, (count, size)).movedim(axis + 1, -1)
+    after = x.ndim - axis - 1
+    stride, dilation = (frame.stride, *(1,) * after), (frame.dilation, *(1,) * after)
+    seen = apply(structural.WINDOWS, x, size=(size, *(1,) * after), stride=stride, dilation=dilation)
+    seen = seen.reshape(*seen.shape[: x.ndim], size)
+    return seen if seen.shape[axis] == count else seen.narrow(axis, 0, count)
+
+
+# --- maxima -----------------------------------------------------------------------------------------------------------
+class _Taps(NamedTuple):
+    """What a maximum is chosen from, along the last axis: values, their places, and whether they are there at all."""
+
+    values: Tensor
+    places: Tensor | None
+    inside: Array | None
+    """False in the padding; None where all are there. It broadcasts to ``values``."""
+
+    def part(self, start: int, stop: int, step: int) -> _Taps:
+        at = (..., slice(start, stop, step))
+        places, inside = self.places, self.inside
+        return _Taps(
+            self.values[at], None if places is None else places[at], None if inside is None else inside[at]
+        )  # fmt: skip
+
+
+def _larger(first: _Taps, second: _Taps) -> _Taps:
+    """Elementwise, the first unless the second is larger or NaN."""
+    a, b = first.values, second.values
+    taken = b > a
+    if b.dtype.kind == "f":
+        taken = taken | (b != b)
+    inside = None
+    if first.inside is not None and second.inside is not None:
+        if not first.inside.all():
+            taken = taken | Tensor._of(~first.inside)
+        if not second.inside.all():
+            taken = taken & Tensor._of(second.inside)
+        inside = first.inside | second.inside
+    places = None
+    if first.places is not None and second.places is not None:
+        places = second.places.where(taken, first.places)
+    return _Taps(b.where(taken, a), places, inside)
+
+
+def _largest(taps: _Taps) -> _Taps:
+    """The first maximum along the last axis, which stays, of size 1."""
+    n = taps.values.shape[-1]
+    if n == 1:
+        return taps
+    if n % 2:
+        return _larger(_largest(taps.part(0, n - 1, 1)), taps.part(n - 1, n, 1))
+    return _largest(_larger(taps.part(0, n, 2), taps.part(1, n, 2)))
+
+
+def _places(x: Tensor, rank: int) -> Tensor:
+    """The number of each element among those of the last axes, row by row."""
+    spatial = x.shape[x.ndim - rank :]
+    return Tensor._of(np.arange(prod(spatial)).reshape(spatial)).expand(x.shape)
+
+
+def _without_taps(t: Tensor) -> Tensor:
+    return t.reshape(t.shape[:-1])
+
+
+def _max_pool(
+    rank: int,
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    padding: Sizes,
+    dilation: Sizes,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
+    frames = _frames(f"max_pool{rank}d", input, rank, kernel_size, stride, padding, dilation, ceil_mode)
+    values, places = input, _places(input, rank) if return_indices else None
+    for axis, frame in zip(reversed(range(input.ndim)), reversed(frames), strict=False):
+        at, n = frame.places(), values.shape[axis]
+        inside = (at >= 0) & (at < n)
+        after = input.ndim - axis - 1
+        best = _largest(
+            _Taps(
+                _windows(_padded(values, axis, frame), axis, frame),
+                None if places is None else _windows(_padded(places, axis, frame), axis, frame),
+                None if inside.all() else inside.reshape(frame.count, *(1,) * after, frame.size),
+            )
+        )
+        values = _without_taps(best.values)
+        places = None if best.places is None else _without_taps(best.places)
+    return values if places is None else (values, places)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of each window; with ``return_indices`` also where it was, as (values, indices).
+
+    ``stride``: the kernel's size if it is not given. ``ceil_mode``: a last window may end beyond the input.
+
+    Shapes: (B, C, T) or (C, T) → (…, T'), T' = ⌊(T + 2·padding − dilation·(k − 1) − 1) / stride⌋ + 1, or ⌈…⌉ + 1.
+    Raises: ShapeError for an input that no window fits into; ConfigError for a padding of more than half a window.
+    Note: the whole gradient goes to the first of equal values, and NaN is larger than all, as in PyTorch. The padding
+    is never chosen: it counts as −∞.
+
+    >>> max_pool1d(Tensor([[1.0, 3.0, 2.0, 5.0, 4.0]]), 2)
+    tensor([[3., 5.]])
+    """
+    return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """As ``max_pool1d``, over two axes; an index is row · W + column. Shapes: (B, C, H, W) or (C, H, W)."""
+    return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """As ``max_pool1d``, over three axes. Shapes: (B, C, D, H, W) or (C, D, H, W)."""
+    return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+# --- means ------------------------------------------------------------------------------------------------------------
+def _avg_pool(
+    name: str,
+    rank: int,
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None,
+    padding: Sizes,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> Tensor:
+    frames = _frames(name, input, rank, kernel_size, stride, padding, 1, ceil_mode)
+    if divisor_override is not None and divisor_override == 0:
+        raise ConfigError(f"{name}: divisor_override", got=0, needed="a number other than 0, or None")
+    out, divisor = input, np.ones((), np.int64)
+    first = input.ndim - rank
+    for axis, (frame, n) in enumerate(zip(frames, input.shape[first:], strict=True), first):
+        out = _windows(_padded(out, axis, frame), axis, frame)  # (…, count, …, size): one more axis for each
+        at = frame.places()
+        # What lies beyond the padding, where ceil_mode reaches, is never counted.
+        counted = at < n + frame.low if count_include_pad else (at >= 0) & (at < n)
+        divisor = divisor[..., None] * counted.sum(1)
+    total = out.sum(tuple(range(input.ndim, input.ndim + rank)))
+    if divisor_override is not None:
+        return total / divisor_override
+    if (divisor == divisor.flat[0]).all():
+        return total / int(divisor.flat[0])
+    return total / Tensor._of(divisor.astype(total.dtype))
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of each window, in which zeros of the padding count unless ``count_include_pad`` is False.
+
+    Shapes and errors as ``max_pool1d``.
+
+    >>> avg_pool1d(Tensor([[1.0, 3.0, 2.0, 6.0]]), 2)
+    tensor([[2., 4.]])
+    """
+    return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """As ``avg_pool1d``, over two axes; ``divisor_override`` is divided by instead of the number of elements."""
+    return _avg_pool(
+        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """As ``avg_pool2d``, over three axes."""
+    return _avg_pool(
+        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+# --- norms ------------------------------------------------------------------------------------------------------------
+def _lp_pool(
+    rank: int, input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None, ceil_mode: bool
+) -> Tensor:
+    name = f"lp_pool{rank}d"
+    if not 0 < norm_type < inf:
+        raise ConfigError(f"{name}: norm_type", got=norm_type, needed="a number above 0", hint="max_pool is its limit")
+    taps = prod(per_axis(f"{name}: kernel_size", kernel_size, rank))
+    total = _avg_pool(name, rank, input**norm_type, kernel_size, stride, 0, ceil_mode, True) * taps
+    none = total == 0
+    return (total.masked_fill(none, 1) ** (1 / norm_type)).masked_fill(none, 0)
+
+
+def lp_pool1d(
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """(Σ xᵖ)^(1/p) over each window, with p = ``norm_type``; derivative 0 where the sum is 0.
+
+    Shapes and errors as ``max_pool1d``.
+    Note: as in PyTorch there is no |x|: of an odd p the sum may be negative, and its root NaN; and a window that
+    ends beyond the input (``ceil_mode``) counts as if it were full.
+
+    >>> lp_pool1d(Tensor([[3.0, 4.0]]), 2, 2)
+    tensor([[5.]])
+    """
+    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """As ``lp_pool1d``, over two axes."""
+    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    input: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """As ``lp_pool1d``, over three axes."""
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+# --- a given number of windows ----------------------------------------------------------------------------------------
+def _adaptive_sizes(name: str, input: Tensor, rank: int, output_size: OptionalSizes) -> Shape:
+    """How many windows each of the last axes is cut into; None leaves it as it is."""
+    _check_rank(name, input, rank)
+    given = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,)
+    given = given * rank if len(given) == 1 else given
+    spatial = input.shape[input.ndim - rank :]
+    if len(given) != rank or any(n is not None and n < 1 for n in given):
+        needed = "a whole number of at least 1, or None" + (f", or {rank} of them" if rank > 1 else "")
+        raise ConfigError(f"{name}: output_size", got=output_size, needed=needed)
+    if min(spatial) < 1:
+        raise ShapeError(f"{name}: input", got=f"shape {input.shape}", needed="at least one element on each axis")
+    return tuple([n if m is None else int(m) for m, n in zip(given, spatial, strict=True)])
+
+
+def _cut(x: Tensor, axis: int, count: int) -> tuple[Tensor, Array]:
+    """An axis as ``count`` windows, taps last, and how many taps of each are its own; the others repeat its last.
+
+    Window i goes from ⌊i·n/count⌋ to ⌈(i + 1)·n/count⌉.
+    """
+    n = x.shape[axis]
+    if n % count == 0:
+        size = n // count
+        return _windows(x, axis, _Frame(size, size, 1, 0, 0, count)), np.full(count, size)
+    i = np.arange(count)
+    starts, stops = i * n // count, -(-(i + 1) * n // count)
+    width = int((stops - starts).max())
+    at = np.minimum(starts[:, None] + np.arange(width), stops[:, None] - 1)
+    taken = index_select(x, axis, Tensor._of(at.reshape(-1)))
+    return taken.unflatten(axis, (count, width)).movedim(axis + 1, -1), stops - starts
+
+
+def _adaptive_avg_pool(rank: int, input: Tensor, output_size: OptionalSizes) -> Tensor:
+    sizes = _adaptive_sizes(f"adaptive_avg_pool{rank}d", input, rank, output_size)
+    out = input
+    for axis, count in zip(reversed(range(input.ndim)), reversed(sizes), strict=False):
+        if count == out.shape[axis]:
+            continue
+        taps, own = _cut(out, axis, count)
+        after = input.ndim - axis - 1
+        if (own == own[0]).all() and own[0] == taps.shape[-1]:
+            out = taps.sum(-1) / int(own[0])
+            continue
+        counted = np.arange(taps.shape[-1]) < own[:, None]
+        taps = taps.where(Tensor._of(counted.reshape(count, *(1,) * after, -1)), 0)
+        out = taps.sum(-1) / Tensor._of(own.astype(out.dtype).reshape(count, *(1,) * after))
+    return out
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: OptionalSizes) -> Tensor:
+    """The means of ``output_size`` windows that cover the input as evenly as they can.
+
+    Window i goes from ⌊i·T/T'⌋ to ⌈(i + 1)·T/T'⌉, so that neighbours may share an element.
+
+    Shapes: (B, C, T) or (C, T) → (…, output_size).
+    Raises: ConfigError for a size below 1; ShapeError for another rank, or an axis of nothing.
+
+    >>> adaptive_avg_pool1d(Tensor([[1.0, 2.0, 3.0]]), 2)
+    tensor([[1.5, 2.5]])
+    """
+    return _adaptive_avg_pool(1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: OptionalSizes) -> Tensor:
+    """As ``adaptive_avg_pool1d``, over two axes; None keeps the size of an axis."""
+    return _adaptive_avg_pool(2, input, output_size)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: OptionalSizes) -> Tensor:
+    """As ``adaptive_avg_pool2d``, over three axes."""
+    return _adaptive_avg_pool(3, input, output_size)
+
+
+def _adaptive_max_pool(rank: int, input: Tensor, output_size: OptionalSizes, return_indices: bool) -> Any:
+    sizes = _adaptive_sizes(f"adaptive_max_pool{rank}d", input, rank, output_size)
+    values, places = input, _places(input, rank) if return_indices else None
+    for axis, count in zip(reversed(range(input.ndim)), reversed(sizes), strict=False):
+        if count == values.shape[axis]:
+            continue
+        at = None if places is None else _cut(places, axis, count)[0]
+        best = _largest(_Taps(_cut(values, axis, count)[0], at, None))
+        values = _without_taps(best.values)
+        places = None if best.places is None else _without_taps(best.places)
+    return values if places is None else (values, places)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: OptionalSizes, return_indices: bool = False) -> Any:
+    """The maxima of ``output_size`` windows that cover the input as evenly as they can; see ``adaptive_avg_pool1d``.
+
+    With ``return_indices`` (values, indices). Note: the first of equal values gets the gradient.
+    """
+    return _adaptive_max_pool(1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: OptionalSizes, return_indices: bool = False) -> Any:
+    """As ``adaptive_max_pool1d``, over two axes; None keeps the size of an axis."""
+    return _adaptive_max_pool(2, input, output_size, return_indices)
+
+
+def adaptive_max_pool3d(input: Tensor, output_size: OptionalSizes, return_indices: bool = False) -> Any:
+    """As ``adaptive_max_pool2d``, over three axes."""
+    return _adaptive_max_pool(3, input, output_size, return_indices)
