@@ -1,92 +1,39 @@
 """One row for each layer and each function of ``nn.functional``: what test_layers.py checks. Data only.
 
 ``build`` makes the layer, or a function of one tensor, from PyTorch's or Slalom's ``nn``; the same line serves both.
+Families of layers have tables of their own, which are joined here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import table_layers_channels
+import table_layers_conv
+import table_layers_norm
+import table_layers_padding
+import table_layers_pool
+from layer_rows import AFFINE, ANY, AXIS_1, BATCHES, BOTH, INDICES, ONE, ROWS_OF_5, STATS, Row, Sample, last, lines
 
-Shape = tuple[int, ...]
-
-
-class Sample(NamedTuple):
-    """An input. ``how``: plain, transposed or strided memory; "kink" (with zeros) and "large" (±1000) are compared
-    with PyTorch only; "index" are whole numbers below ``below``. ``modes``: train, eval or both.
-    """
-
-    shape: Shape
-    how: str = "plain"
-    modes: tuple[str, ...] = ("train", "eval")
-    below: int = 0
-
-
-@dataclass(frozen=True)
-class Row:
-    """``name``: the public name. ``state``: the state dict's names and shapes. ``out``: output shape of input shape.
-
-    ``errors``: an input that must be refused, and what the message must say. ``bad``: constructions or calls that must
-    be refused. ``random``: the result in training is drawn, so that there PyTorch's numbers are others.
-    """
-
-    name: str
-    build: Callable[[Any], Any]
-    samples: tuple[Sample, ...]
-    out: Callable[[Shape], Shape] = lambda shape: shape
-    state: dict[str, Shape] = field(default_factory=dict)
-    errors: tuple[tuple[Sample, str], ...] = ()
-    bad: tuple[tuple[Callable[[Any], Any], str], ...] = ()
-    variant: str = ""
-    random: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.name}-{self.variant}" if self.variant else self.name
-
-
-def _lines(*shapes: Shape, modes: tuple[str, ...] = ("train",), extra: tuple[Sample, ...] = ()) -> tuple[Sample, ...]:
-    """Plain samples of some shapes, then transposed and strided ones of the second shape."""
-    plain = tuple(Sample(shape, "plain", modes) for shape in shapes)
-    return (*plain, Sample(shapes[1], "transposed", modes), Sample(shapes[1], "strided", modes), *extra)
-
-
-ONE = ("train",)
-BOTH = ("train", "eval")
-ANY = _lines((0, 5), (4, 5), (1, 1), (7,), (2, 3, 5), extra=(Sample((2, 5), "kink", ONE), Sample((6,), "large", ONE)))
-ROWS_OF_5 = _lines((0, 5), (4, 5), (1, 5), (5,), (2, 3, 5), (2, 0, 5))
-AXIS_1 = _lines((0, 5), (4, 5), (1, 1), (3, 1), (2, 3, 5), extra=(Sample((3, 4), "large", ONE),))
-BATCHES = (
-    *_lines((7, 3), (4, 3), (2, 3), modes=BOTH),
-    Sample((4, 3, 5), "plain", BOTH),
-    Sample((1, 3, 2), "plain", BOTH),
-    Sample((2, 3, 4), "strided", BOTH),
-    Sample((1, 3), "plain", ("eval",)),
-    Sample((0, 3), "plain", ("eval",)),
+TABLES = (
+    table_layers_conv,
+    table_layers_pool,
+    table_layers_norm,
+    table_layers_padding,
+    table_layers_channels,
 )
-INDICES = tuple(Sample(shape, "index", ONE, 6) for shape in ((0,), (4,), (1,), (), (3, 2), (2, 1, 3), (7,)))
-STATS = {"running_mean": (3,), "running_var": (3,), "num_batches_tracked": ()}
-AFFINE = {"weight": (3,), "bias": (3,)}
-
-
-def _last(size: int) -> Callable[[Shape], Shape]:
-    return lambda shape: (*shape[:-1], size)
-
 
 LAYERS: tuple[Row, ...] = (
     Row("Identity", lambda nn: nn.Identity(54, unused=0.1), ANY),
     Row(
         "Flatten",
         lambda nn: nn.Flatten(),
-        _lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (2, 1, 3, 2), (3, 4)),
+        lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (2, 1, 3, 2), (3, 4)),
         out=lambda shape: (shape[0], 5 * 3 if len(shape) == 3 else 6 if len(shape) == 4 else shape[1]),
         errors=((Sample((5,)), r"Flatten: flatten.*axis 1"),),
     ),
     Row(
         "Flatten",
         lambda nn: nn.Flatten(0, 1),
-        _lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (2, 1, 3, 2), (3, 4)),
+        lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (2, 1, 3, 2), (3, 4)),
         out=lambda shape: (shape[0] * shape[1], *shape[2:]),
         variant="first",
     ),
@@ -94,7 +41,7 @@ LAYERS: tuple[Row, ...] = (
         "Linear",
         lambda nn: nn.Linear(5, 3),
         ROWS_OF_5,
-        out=_last(3),
+        out=last(3),
         state={"weight": (3, 5), "bias": (3,)},
         errors=(
             (Sample((64, 8)), r"Linear 5→3: input has 8 features, needs 5; input shape \(64, 8\)"),
@@ -105,7 +52,7 @@ LAYERS: tuple[Row, ...] = (
         "Linear",
         lambda nn: nn.Linear(5, 1, bias=False),
         ROWS_OF_5,
-        out=_last(1),
+        out=last(1),
         state={"weight": (1, 5)},
         variant="no-bias",
     ),
@@ -132,7 +79,7 @@ LAYERS: tuple[Row, ...] = (
     Row(
         "Dropout",
         lambda nn: nn.Dropout(0.3),
-        _lines((0, 5), (4, 5), (1, 1), (7,), (2, 3, 5), modes=BOTH),
+        lines((0, 5), (4, 5), (1, 1), (7,), (2, 3, 5), modes=BOTH),
         bad=(
             (lambda nn: nn.Dropout(1.5), r"Dropout: p: got 1.5; needed a probability, 0 to 1"),
             (lambda nn: nn.Dropout(-0.1), r"got -0.1"),
@@ -173,7 +120,7 @@ LAYERS: tuple[Row, ...] = (
     Row(
         "LayerNorm",
         lambda nn: nn.LayerNorm((3, 2), eps=0.1, bias=False),
-        _lines((0, 3, 2), (4, 3, 2), (1, 3, 2), (3, 2), (2, 2, 3, 2)),
+        lines((0, 3, 2), (4, 3, 2), (1, 3, 2), (3, 2), (2, 2, 3, 2)),
         state={"weight": (3, 2)},
         errors=((Sample((2,)), r"needed last axes \(3, 2\)"),),
         variant="two-axes",
@@ -186,7 +133,7 @@ LAYERS: tuple[Row, ...] = (
     Row(
         "PReLU",
         lambda nn: nn.PReLU(5, init=0.1),
-        _lines((0, 5), (4, 5), (1, 5), (2, 5, 3), (2, 5, 1, 2), extra=(Sample((2, 5), "kink", ONE),)),
+        lines((0, 5), (4, 5), (1, 5), (2, 5, 3), (2, 5, 1, 2), extra=(Sample((2, 5), "kink", ONE),)),
         state={"weight": (5,)},
         errors=((Sample((4, 3)), r"PReLU: prelu: weight: got \(5,\); needed \(1,\) or \(3,\)"),),
         variant="channels",
@@ -211,11 +158,12 @@ LAYERS: tuple[Row, ...] = (
         "Sequential",
         lambda nn: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Sequential(nn.Linear(4, 2), nn.Identity())),
         ROWS_OF_5,
-        out=_last(2),
+        out=last(2),
         state={"0.weight": (4, 5), "0.bias": (4,), "2.0.weight": (2, 4), "2.0.bias": (2,)},
         errors=((Sample((3, 4)), r"model\.0 \(Linear 5→4\): input has 4 features, needs 5"),),
         bad=((lambda nn: nn.Sequential(nn.Identity(), len), r"Sequential: part 1: got builtin.*needed a Module"),),
     ),
+    *(row for table in TABLES for row in table.ROWS),
 )
 
 FUNCTIONS: tuple[Row, ...] = (
@@ -223,7 +171,7 @@ FUNCTIONS: tuple[Row, ...] = (
     Row(
         "pad",
         lambda nn: lambda x: nn.functional.pad(x, (-1, 2, 0, 1), value=7.0),
-        _lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (3, 2)),
+        lines((0, 5), (4, 5), (1, 1), (2, 3, 5), (3, 2)),
         out=lambda s: (*s[:-2], s[-2] + 1, s[-1] + 1),
         variant="value",
     ),
@@ -245,15 +193,16 @@ FUNCTIONS: tuple[Row, ...] = (
     Row("log_softmax", lambda nn: lambda x: nn.functional.log_softmax(x, dim=-1), ANY),
     Row("dropout", lambda nn: lambda x: nn.functional.dropout(x, 0.4, training=False), ANY),
     Row("linear", lambda nn: lambda x: nn.functional.linear(x, x[:3, :5]),
-        _lines((3, 5), (4, 5), (1, 5), (2, 5), (9, 5)),
+        lines((3, 5), (4, 5), (1, 5), (2, 5), (9, 5)),
         out=lambda s: (s[0], min(3, s[0]))),
     Row("prelu", lambda nn: lambda x: nn.functional.prelu(x, (x.sum() * 0.1).reshape(1)), ANY),
     Row("layer_norm", lambda nn: lambda x: nn.functional.layer_norm(x, (5,)), ROWS_OF_5),
     Row("batch_norm", lambda nn: lambda x: nn.functional.batch_norm(x, None, None, training=True),
-        _lines((7, 3), (4, 3), (2, 3), (4, 3, 5), (2, 3, 2, 2)),
+        lines((7, 3), (4, 3), (2, 3), (4, 3, 5), (2, 3, 2, 2)),
         errors=((Sample((4,)), r"batch_norm: input: got 1 dimensions"),)),
     Row("embedding", lambda nn: lambda i: nn.functional.embedding(i, i.new_ones(6, 2) * 0.5, 2), INDICES,
         out=lambda s: (*s, 2)),
+    *(row for table in TABLES for row in table.FUNCTION_ROWS),
 )  # fmt: skip
 
 TABLE = (*LAYERS, *FUNCTIONS)

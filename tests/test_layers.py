@@ -20,7 +20,7 @@ import slalom
 from slalom import Tensor, nn
 
 CASES = list(layer_cases())
-SMOOTH = [case for case in CASES if case[1].how not in ("kink", "large")]
+SMOOTH = [case for case in CASES if case[0].smooth and case[1].how not in ("kink", "large")]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "layers.json").read_text(encoding="utf-8"))
 every_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
 
@@ -237,7 +237,7 @@ def test_torch_parity(row: Row, sample: Sample, mode: str, dtype: str) -> None:
         np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", [row for row in LAYERS if row.reference is None], ids=lambda row: row.id)
 def test_torch_text_and_state(row: Row) -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = row.build(torch.nn), row.build(nn)
@@ -322,11 +322,6 @@ def test_softmax_of_huge_and_infinite_values() -> None:
     x = slalom.tensor([[1e30, 1e30, -1e30], [-float("inf"), 0.0, 0.0]])
     np.testing.assert_array_equal(x.softmax(1).numpy(), [[0.5, 0.5, 0], [0, 0.5, 0.5]])
     assert x.log_softmax(1).numpy()[1, 0] == -np.inf
-
-
-def test_pad_refuses_other_modes() -> None:
-    with pytest.raises(slalom.errors.ConfigError, match=r"pad: mode: got 'reflect'; needed 'constant'"):
-        nn.functional.pad(slalom.ones(3), (1, 1), "reflect")
 
 
 def test_batch_norm_needs_running_statistics_at_evaluation() -> None:

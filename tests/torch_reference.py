@@ -5,6 +5,7 @@ Nothing here imports torch: it is handed in.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ def _arrays(results: dict[str, Any]) -> dict[str, Any]:
 
 def layer_results(torch: Any, row: Row, sample: Sample, mode: str, dtype: str) -> dict[str, Any]:
     """Output, gradients and buffers of a layer."""
-    built, kind = row.build(torch.nn), getattr(torch, dtype)
+    built, kind = (row.reference or row.build)(torch.nn), getattr(torch, dtype)
     if isinstance(built, torch.nn.Module):
         built.to(kind).load_state_dict({name: torch.from_numpy(a) for name, a in state_values(row).items()})
         built.train(mode == "train")
     x = torch.from_numpy(np.asarray(sample_input(row.id, sample)))
     if x.is_floating_point():
         x = x.to(kind).requires_grad_()
-    out = built(x)
+    with warnings.catch_warnings(action="ignore"):  # of PyTorch, on how it computes
+        out = built(x)
     if out.requires_grad:
         (out * torch.from_numpy(cotangent(tuple(out.shape))).to(kind)).sum().backward()
     results = {"out": out, "input.grad": x.grad}

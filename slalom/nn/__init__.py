@@ -14,6 +14,7 @@ from slalom.nn import (
     losses,
     norm,
     padding,
+    perceptron,
     pooling,
     resampling,
     utils,
@@ -28,11 +29,12 @@ from slalom.nn.losses import *
 from slalom.nn.module import Buffer, Module, Parameter
 from slalom.nn.norm import *
 from slalom.nn.padding import *
+from slalom.nn.perceptron import *
 from slalom.nn.pooling import *
 from slalom.nn.resampling import *
 
 __all__ = ["Buffer", "Module", "Parameter", "functional", "init", "utils"]
 for _module in (
-    *(activation, container, conv, dropout, embedding, linear, losses, norm, padding, pooling, resampling),
+    *(activation, container, conv, dropout, embedding, linear, losses, norm, padding, perceptron, pooling, resampling),
 ):
     __all__ += _module.__all__

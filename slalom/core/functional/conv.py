@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Final, Literal
+from typing import Final
 
 from slalom.core.functional.padding import pad
 from slalom.core.functional.shaping import cat
@@ -24,7 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 Sizes = int | Sequence[int]
-Padding = int | Sequence[int] | Literal["same", "valid"]
+Padding = int | Sequence[int] | str
 
 BLOCK: Final = 1 << 24
 """Elements of columns that are made at once where nothing has to be kept for a backward pass."""
