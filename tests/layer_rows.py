@@ -90,9 +90,16 @@ def through(layer: Any, call: Callable[[Any, Any], Any]) -> Any:
     def forward(self: Any, x: Any) -> Any:
         return call(self, x)
 
-    layer.__class__ = type(
-        kind.__name__, (kind,), {"forward": forward, "plain": kind.forward, "__module__": kind.__module__}
-    )
+    called = next(base for base in kind.__mro__ if base.__name__ == "Module").__call__  # PyTorch's lists refuse calls
+    body = {"forward": forward, "plain": kind.forward, "__call__": called, "__module__": kind.__module__}
+    layer.__class__ = type(kind.__name__, (kind,), body)
+    return layer
+
+
+def bare(layer: Any) -> Any:
+    """The layer itself, without the call that ``through`` gave it."""
+    if "plain" in vars(type(layer)):
+        layer.__class__ = type(layer).__base__
     return layer
 
 

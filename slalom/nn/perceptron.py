@@ -25,8 +25,8 @@ class Perceptron(Module):
     Note: what one line cannot part, XOR for one, no perceptron learns: that takes a second layer.
 
     >>> x = Tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    >>> Perceptron(2, 1).learn(x, [[0], [1], [1], [1]])(x).flatten()
-    tensor([0., 1., 1., 1.])
+    >>> Perceptron(2, 1).learn(x, [[0], [1], [1], [1]])(x).tolist()
+    [[0.0], [1.0], [1.0], [1.0]]
     """
 
     weight: Parameter

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
+from slalom.core.autodiff import is_grad_enabled
 from slalom.core.functional.padding import pad
 from slalom.core.functional.shaping import cat
 from slalom.core.ops import reductions, structural
@@ -108,11 +109,16 @@ def _conv(
         raise ShapeError(f"{name}: the input's size", got=got, needed=needed)
 
     rows = _rows_at_once(x, weight, steps["stride"])
-    if rows < x.shape[0] and x._known() is not None and not any(t.requires_grad for t in (x, weight)):
+    if rows < x.shape[0] and x._known() is not None and not _keeps(x, weight):
         starts = range(0, x.shape[0], rows)
         blocks = [x.narrow(0, start, min(rows, x.shape[0] - start)) for start in starts]
         return _given_back(cat([_product(block, weight, bias, steps, groups) for block in blocks]), as_batch)
     return _given_back(_product(x, weight, bias, steps, groups), as_batch)
+
+
+def _keeps(*inputs: Tensor) -> bool:
+    """Whether what is computed from these is kept for a backward pass."""
+    return is_grad_enabled() and any(t.requires_grad for t in inputs)
 
 
 def _rows_at_once(x: Tensor, weight: Tensor, stride: Shape) -> int:

@@ -1,12 +1,15 @@
 """Pooling: means, maxima and norms of windows, of 1 to 3 axes.
 
-Maxima are taken axis by axis, last to first, by halves: of two neighbours the first stays unless the second is
-larger. So the first maximum in row-major order gets the whole gradient, as in PyTorch (``amax`` divides it).
+Windows are reduced axis by axis, last to first. The elements that one place of all windows sees are a slice of the
+axis, so that a few slices are added or compared, elementwise and fused; of large windows, rows are. Of two neighbours
+the first is the maximum unless the second is larger: so the first maximum in row-major order gets the whole gradient,
+as in PyTorch (``amax`` divides it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any, Final, NamedTuple
@@ -29,6 +32,8 @@ __all__ = [
 Sizes = int | Sequence[int]
 OptionalSizes = int | None | Sequence[int | None]
 _AXES: Final = ("", "T", "H, W", "D, H, W")
+_FEW: Final = 16
+"""Windows of up to so many elements are reduced by slices."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,20 @@ def _padded(x: Tensor, axis: int, frame: _Frame) -> Tensor:
     return apply(structural.PAD, x, low=tuple(low), high=tuple(high), interior=(0,) * x.ndim)
 
 
+def _slices(x: Tensor, axis: int, frame: _Frame) -> list[Tensor]:
+    """What each place of the windows of one (padded) axis sees: (…, count, …), ``size`` times."""
+    start, stop, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    step[axis] = frame.stride
+    taken = []
+    for tap in range(frame.size):
+        start[axis] = tap * frame.dilation
+        stop[axis] = start[axis] + (frame.count - 1) * frame.stride + 1
+        taken.append(apply(structural.SLICE, x, start=tuple(start), stop=tuple(stop), step=tuple(step)))
+    return taken
+
+
 def _windows(x: Tensor, axis: int, frame: _Frame) -> Tensor:
-    """The windows of one (padded) axis, with their taps as the last axis: (…, count, …, size)."""
+    """The windows of one (padded) axis, as the last axis: (…, count, …, size)."""
     size, count = frame.size, frame.count
     if frame.stride == size and frame.dilation == 1:  # side by side
         whole = x if x.shape[axis] == count * size else x.narrow(axis, 0, count * size)
@@ -111,24 +128,35 @@ def _windows(x: Tensor, axis: int, frame: _Frame) -> Tensor:
     return seen if seen.shape[axis] == count else seen.narrow(axis, 0, count)
 
 
+def _aligned(mask: Array, axis: int, x: Tensor) -> Array:
+    """What belongs to one axis (and to one more at the end), in the shape that goes with ``x``."""
+    return mask.reshape(mask.shape[0], *(1,) * (x.ndim - axis - 1), *mask.shape[1:])
+
+
+def _joined(parts: list[Any], join: Callable[[Any, Any], Any]) -> Any:
+    """Neighbours joined until one is left; all stay in their order."""
+    while len(parts) > 1:
+        pairs = [join(*parts[i : i + 2]) for i in range(0, len(parts) - 1, 2)]
+        parts = pairs if len(parts) % 2 == 0 else [*pairs, parts[-1]]
+    return parts[0]
+
+
 # --- maxima -----------------------------------------------------------------------------------------------------------
-class _Taps(NamedTuple):
-    """What a maximum is chosen from, along the last axis: values, their places, and whether they are there at all."""
+class _Found(NamedTuple):
+    """The largest so far: values, their places, and whether there are any yet (False in the padding; None: all)."""
 
     values: Tensor
     places: Tensor | None
     inside: Array | None
-    """False in the padding; None where all are there. It broadcasts to ``values``."""
 
-    def part(self, start: int, stop: int, step: int) -> _Taps:
+    def part(self, start: int, stop: int, step: int) -> _Found:
+        """Some elements of the last axis."""
         at = (..., slice(start, stop, step))
         places, inside = self.places, self.inside
-        return _Taps(
-            self.values[at], None if places is None else places[at], None if inside is None else inside[at]
-        )  # fmt: skip
+        return _Found(self.values[at], None if places is None else places[at], None if inside is None else inside[at])
 
 
-def _larger(first: _Taps, second: _Taps) -> _Taps:
+def _larger(first: _Found, second: _Found) -> _Found:
     """Elementwise, the first unless the second is larger or NaN."""
     a, b = first.values, second.values
     taken = b > a
@@ -144,27 +172,42 @@ def _larger(first: _Taps, second: _Taps) -> _Taps:
     places = None
     if first.places is not None and second.places is not None:
         places = second.places.where(taken, first.places)
-    return _Taps(b.where(taken, a), places, inside)
+    return _Found(b.where(taken, a), places, inside)
 
 
-def _largest(taps: _Taps) -> _Taps:
+def _largest(rows: _Found) -> _Found:
     """The first maximum along the last axis, which stays, of size 1."""
-    n = taps.values.shape[-1]
+    n = rows.values.shape[-1]
     if n == 1:
-        return taps
+        return rows
     if n % 2:
-        return _larger(_largest(taps.part(0, n - 1, 1)), taps.part(n - 1, n, 1))
-    return _largest(_larger(taps.part(0, n, 2), taps.part(1, n, 2)))
+        return _larger(_largest(rows.part(0, n - 1, 1)), rows.part(n - 1, n, 1))
+    return _largest(_larger(rows.part(0, n, 2), rows.part(1, n, 2)))
+
+
+def _first_maximum(values: Tensor, places: Tensor | None, axis: int, frame: _Frame) -> tuple[Tensor, Tensor | None]:
+    """The first maximum in each window of one axis, and its place."""
+    at, n = frame.places(), values.shape[axis]
+    there = (at >= 0) & (at < n)
+    inside = None if there.all() else _aligned(there, axis, values)
+    values = _padded(values, axis, frame)
+    places = None if places is None else _padded(places, axis, frame)
+    if frame.size > _FEW:
+        seen = None if places is None else _windows(places, axis, frame)
+        rows = _largest(_Found(_windows(values, axis, frame), seen, inside))
+        found = [None if t is None else t.reshape(t.shape[:-1]) for t in (rows.values, rows.places)]
+        return found[0], found[1]  # type: ignore[return-value]
+    none: list[Any] = [None] * frame.size
+    seen_by = _slices(places, axis, frame) if places is not None else none
+    masks = [inside[..., tap] for tap in range(frame.size)] if inside is not None else none
+    best = _joined(list(map(_Found, _slices(values, axis, frame), seen_by, masks)), _larger)
+    return best.values, best.places
 
 
 def _places(x: Tensor, rank: int) -> Tensor:
     """The number of each element among those of the last axes, row by row."""
     spatial = x.shape[x.ndim - rank :]
     return Tensor._of(np.arange(prod(spatial)).reshape(spatial)).expand(x.shape)
-
-
-def _without_taps(t: Tensor) -> Tensor:
-    return t.reshape(t.shape[:-1])
 
 
 def _max_pool(
@@ -180,18 +223,7 @@ def _max_pool(
     frames = _frames(f"max_pool{rank}d", input, rank, kernel_size, stride, padding, dilation, ceil_mode)
     values, places = input, _places(input, rank) if return_indices else None
     for axis, frame in zip(reversed(range(input.ndim)), reversed(frames), strict=False):
-        at, n = frame.places(), values.shape[axis]
-        inside = (at >= 0) & (at < n)
-        after = input.ndim - axis - 1
-        best = _largest(
-            _Taps(
-                _windows(_padded(values, axis, frame), axis, frame),
-                None if places is None else _windows(_padded(places, axis, frame), axis, frame),
-                None if inside.all() else inside.reshape(frame.count, *(1,) * after, frame.size),
-            )
-        )
-        values = _without_taps(best.values)
-        places = None if best.places is None else _without_taps(best.places)
+        values, places = _first_maximum(values, places, axis, frame)
     return values if places is None else (values, places)
 
 
@@ -246,6 +278,21 @@ def max_pool3d(
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
+def _sum(x: Tensor, axis: int, frame: _Frame, own: Array | None = None) -> Tensor:
+    """The sum of each window of one axis, or of what ``own`` (count, size) says belongs to it."""
+    x = _padded(x, axis, frame)
+    if frame.size > _FEW:
+        rows = _windows(x, axis, frame)
+        rows = rows if own is None else rows.where(Tensor._of(_aligned(own, axis, x)), 0)
+        return rows.sum(-1)
+    parts = _slices(x, axis, frame)
+    if own is not None:
+        masks = [_aligned(mask, axis, x) for mask in own.T]
+        parts = [t if m.all() else t.where(Tensor._of(m), 0) for t, m in zip(parts, masks, strict=True)]
+    total: Tensor = _joined(parts, operator.add)
+    return total
+
+
 def _avg_pool(
     name: str,
     rank: int,
@@ -260,15 +307,15 @@ def _avg_pool(
     frames = _frames(name, input, rank, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override is not None and divisor_override == 0:
         raise ConfigError(f"{name}: divisor_override", got=0, needed="a number other than 0, or None")
-    out, divisor = input, np.ones((), np.int64)
     first = input.ndim - rank
-    for axis, (frame, n) in enumerate(zip(frames, input.shape[first:], strict=True), first):
-        out = _windows(_padded(out, axis, frame), axis, frame)  # (…, count, …, size): one more axis for each
+    total, divisor = input, np.ones((), np.int64)
+    for axis, frame in zip(reversed(range(input.ndim)), reversed(frames), strict=False):
+        total = _sum(total, axis, frame)
+    for frame, n in zip(frames, input.shape[first:], strict=True):
         at = frame.places()
         # What lies beyond the padding, where ceil_mode reaches, is never counted.
         counted = at < n + frame.low if count_include_pad else (at >= 0) & (at < n)
         divisor = divisor[..., None] * counted.sum(1)
-    total = out.sum(tuple(range(input.ndim, input.ndim + rank)))
     if divisor_override is not None:
         return total / divisor_override
     if (divisor == divisor.flat[0]).all():
@@ -381,21 +428,19 @@ def _adaptive_sizes(name: str, input: Tensor, rank: int, output_size: OptionalSi
     return tuple([n if m is None else int(m) for m, n in zip(given, spatial, strict=True)])
 
 
-def _cut(x: Tensor, axis: int, count: int) -> tuple[Tensor, Array]:
-    """An axis as ``count`` windows, taps last, and how many taps of each are its own; the others repeat its last.
+def _cut(x: Tensor, axis: int, count: int) -> tuple[Tensor, _Frame, Array]:
+    """An axis laid out as ``count`` windows side by side, and how many elements of each are its own.
 
-    Window i goes from ⌊i·n/count⌋ to ⌈(i + 1)·n/count⌉.
+    Window i goes from ⌊i·n/count⌋ to ⌈(i + 1)·n/count⌉; those that are shorter than others repeat their last element.
     """
     n = x.shape[axis]
-    if n % count == 0:
-        size = n // count
-        return _windows(x, axis, _Frame(size, size, 1, 0, 0, count)), np.full(count, size)
     i = np.arange(count)
     starts, stops = i * n // count, -(-(i + 1) * n // count)
-    width = int((stops - starts).max())
-    at = np.minimum(starts[:, None] + np.arange(width), stops[:, None] - 1)
-    taken = index_select(x, axis, Tensor._of(at.reshape(-1)))
-    return taken.unflatten(axis, (count, width)).movedim(axis + 1, -1), stops - starts
+    size = int((stops - starts).max())
+    if n % count:
+        at = np.minimum(starts[:, None] + np.arange(size), stops[:, None] - 1)
+        x = index_select(x, axis, Tensor._of(at.reshape(-1)))
+    return x, _Frame(size, size, 1, 0, 0, count), stops - starts
 
 
 def _adaptive_avg_pool(rank: int, input: Tensor, output_size: OptionalSizes) -> Tensor:
@@ -404,14 +449,12 @@ def _adaptive_avg_pool(rank: int, input: Tensor, output_size: OptionalSizes) -> 
     for axis, count in zip(reversed(range(input.ndim)), reversed(sizes), strict=False):
         if count == out.shape[axis]:
             continue
-        taps, own = _cut(out, axis, count)
-        after = input.ndim - axis - 1
-        if (own == own[0]).all() and own[0] == taps.shape[-1]:
-            out = taps.sum(-1) / int(own[0])
-            continue
-        counted = np.arange(taps.shape[-1]) < own[:, None]
-        taps = taps.where(Tensor._of(counted.reshape(count, *(1,) * after, -1)), 0)
-        out = taps.sum(-1) / Tensor._of(own.astype(out.dtype).reshape(count, *(1,) * after))
+        x, frame, counts = _cut(out, axis, count)
+        own = np.arange(frame.size) < counts[:, None]
+        if own.all():
+            out = _sum(x, axis, frame) / frame.size
+        else:
+            out = _sum(x, axis, frame, own) / Tensor._of(_aligned(counts, axis, x).astype(out.dtype))
     return out
 
 
@@ -446,9 +489,8 @@ def _adaptive_max_pool(rank: int, input: Tensor, output_size: OptionalSizes, ret
         if count == values.shape[axis]:
             continue
         at = None if places is None else _cut(places, axis, count)[0]
-        best = _largest(_Taps(_cut(values, axis, count)[0], at, None))
-        values = _without_taps(best.values)
-        places = None if best.places is None else _without_taps(best.places)
+        x, frame, _ = _cut(values, axis, count)
+        values, places = _first_maximum(x, at, axis, frame)
     return values if places is None else (values, places)
 
 
