@@ -8,7 +8,7 @@ import numpy as np
 
 from slalom.core.autodiff import no_grad
 from slalom.core.functional.padding import pad
-from slalom.core.ops import reductions, structural
+from slalom.core.ops import reductions
 from slalom.core.shape import size
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import ConfigError, ShapeError
@@ -207,7 +207,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         raise ConfigError("local_response_norm: size", got=size, needed="at least 1")
     after = input.ndim - 2
     square = pad(input * input, (*(0, 0) * after, size // 2, (size - 1) // 2))
-    ones = (1,) * after
-    near = apply(structural.WINDOWS, square, size=(size, *ones), stride=(1, *ones), dilation=(1, *ones))
-    total = apply(reductions.SUM, near, axes=tuple(range(input.ndim, near.ndim)), keepdims=False)
+    total = square.narrow(1, 0, input.shape[1])
+    for i in range(1, size):
+        total = total + square.narrow(1, i, input.shape[1])
     return input / (total * (alpha / size) + k) ** beta

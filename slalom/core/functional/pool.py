@@ -1,9 +1,9 @@
 """Pooling: means, maxima and norms of windows, of 1 to 3 axes.
 
-Windows are reduced axis by axis, last to first. The elements that one place of all windows sees are a slice of the
-axis, so that a few slices are added or compared, elementwise and fused; of large windows, rows are. Of two neighbours
-the first is the maximum unless the second is larger: so the first maximum in row-major order gets the whole gradient,
-as in PyTorch (``amax`` divides it).
+Maxima are taken axis by axis, last to first. The elements that one place of all windows sees are a slice of the axis,
+so that a few slices are compared elementwise, fused, and nothing is gathered. Of two neighbours the first is the maximum
+unless the second is larger: so the first maximum in row-major order gets the whole gradient, as in PyTorch (``amax``
+divides it). Large windows go through ``argmax``. Sums are one reduction of a view.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Sizes = int | Sequence[int]
 OptionalSizes = int | None | Sequence[int | None]
 _AXES: Final = ("", "T", "H, W", "D, H, W")
 _FEW: Final = 16
-"""Windows of up to so many elements are reduced by slices."""
+"""Windows of up to so many elements an axis are compared (or, of stride 1, added) by slices."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,36 @@ def _check_rank(name: str, input: Tensor, rank: int) -> None:
         raise ShapeError(f"{name}: input", got=f"shape {input.shape}", needed=needed)
 
 
-def _padded(x: Tensor, axis: int, frame: _Frame) -> Tensor:
-    """With zeros on both sides of an axis, as wide as the windows need."""
-    if not frame.low and not frame.high:
+def _with_zeros(x: Tensor, axis: int, before: int, after: int) -> Tensor:
+    """With zeros before and after an axis."""
+    if not before and not after:
         return x
     low, high = [0] * x.ndim, [0] * x.ndim
-    low[axis], high[axis] = frame.low, frame.high
+    low[axis], high[axis] = before, after
     return apply(structural.PAD, x, low=tuple(low), high=tuple(high), interior=(0,) * x.ndim)
 
 
 def _slices(x: Tensor, axis: int, frame: _Frame) -> list[Tensor]:
-    """What each place of the windows of one (padded) axis sees: (…, count, …), ``size`` times."""
-    start, stop, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
-    step[axis] = frame.stride
+    """What each place of the windows of one (padded) axis sees: (…, count, …), ``size`` times.
+
+    Of a stride, the axis is cut into (…, stride), where every stride-th element is a slice that leaves nothing out: so
+    nothing needs to be spread out on the way back. Then there is one more axis, of size 1, behind ``count``.
+    """
+    taps = [divmod(tap * frame.dilation, frame.stride) for tap in range(frame.size)]
+    rows, stride = taps[-1][0] + frame.count, frame.stride
+    if rows * stride > x.shape[axis]:
+        x = _with_zeros(x, axis, 0, rows * stride - x.shape[axis])
+    elif rows * stride < x.shape[axis]:
+        x = x.narrow(axis, 0, rows * stride)
+    if stride > 1:
+        x = x.unflatten(axis, (rows, stride))
+    start, stop = [0] * x.ndim, list(x.shape)
     taken = []
-    for tap in range(frame.size):
-        start[axis] = tap * frame.dilation
-        stop[axis] = start[axis] + (frame.count - 1) * frame.stride + 1
-        taken.append(apply(structural.SLICE, x, start=tuple(start), stop=tuple(stop), step=tuple(step)))
+    for row, phase in taps:
+        start[axis], stop[axis] = row, row + frame.count
+        if stride > 1:
+            start[axis + 1], stop[axis + 1] = phase, phase + 1
+        taken.append(apply(structural.SLICE, x, start=tuple(start), stop=tuple(stop), step=(1,) * x.ndim))
     return taken
 
 
@@ -129,8 +141,8 @@ def _windows(x: Tensor, axis: int, frame: _Frame) -> Tensor:
 
 
 def _aligned(mask: Array, axis: int, x: Tensor) -> Array:
-    """What belongs to one axis (and to one more at the end), in the shape that goes with ``x``."""
-    return mask.reshape(mask.shape[0], *(1,) * (x.ndim - axis - 1), *mask.shape[1:])
+    """What belongs to one axis, in the shape that goes with ``x``; a second one is its last."""
+    return mask.reshape(mask.shape[0], *(1,) * (x.ndim - axis - mask.ndim), *mask.shape[1:])
 
 
 def _joined(parts: list[Any], join: Callable[[Any, Any], Any]) -> Any:
@@ -148,12 +160,6 @@ class _Found(NamedTuple):
     values: Tensor
     places: Tensor | None
     inside: Array | None
-
-    def part(self, start: int, stop: int, step: int) -> _Found:
-        """Some elements of the last axis."""
-        at = (..., slice(start, stop, step))
-        places, inside = self.places, self.inside
-        return _Found(self.values[at], None if places is None else places[at], None if inside is None else inside[at])
 
 
 def _larger(first: _Found, second: _Found) -> _Found:
@@ -175,33 +181,36 @@ def _larger(first: _Found, second: _Found) -> _Found:
     return _Found(b.where(taken, a), places, inside)
 
 
-def _largest(rows: _Found) -> _Found:
-    """The first maximum along the last axis, which stays, of size 1."""
-    n = rows.values.shape[-1]
-    if n == 1:
-        return rows
-    if n % 2:
-        return _larger(_largest(rows.part(0, n - 1, 1)), rows.part(n - 1, n, 1))
-    return _largest(_larger(rows.part(0, n, 2), rows.part(1, n, 2)))
+def _chosen(rows: Tensor, places: Tensor | None, there: Array) -> tuple[Tensor, Tensor | None]:
+    """The first maximum along the last axis, and its place. ``there`` (…, size): False in the padding."""
+    if there.all():
+        at = rows.detach().argmax(-1, True)
+    else:
+        least = -inf if rows.dtype.kind == "f" else np.iinfo(rows.dtype).min
+        known = rows.detach().where(Tensor._of(there), least)
+        # Where all are the least, the padding before them is as large: not before the first that is there.
+        at = known.argmax(-1, True).maximum(Tensor._of(there.argmax(-1, keepdims=True)))
+    return rows.take_along_dim(at, -1), None if places is None else places.take_along_dim(at, -1)
 
 
 def _first_maximum(values: Tensor, places: Tensor | None, axis: int, frame: _Frame) -> tuple[Tensor, Tensor | None]:
     """The first maximum in each window of one axis, and its place."""
     at, n = frame.places(), values.shape[axis]
     there = (at >= 0) & (at < n)
-    inside = None if there.all() else _aligned(there, axis, values)
-    values = _padded(values, axis, frame)
-    places = None if places is None else _padded(places, axis, frame)
+    shape = (*values.shape[:axis], frame.count, *values.shape[axis + 1 :])
+    values = _with_zeros(values, axis, frame.low, frame.high)
+    places = None if places is None else _with_zeros(places, axis, frame.low, frame.high)
     if frame.size > _FEW:
+        rows = _windows(values, axis, frame)
         seen = None if places is None else _windows(places, axis, frame)
-        rows = _largest(_Found(_windows(values, axis, frame), seen, inside))
-        found = [None if t is None else t.reshape(t.shape[:-1]) for t in (rows.values, rows.places)]
-        return found[0], found[1]  # type: ignore[return-value]
+        largest, where = _chosen(rows, seen, _aligned(there, axis, rows))
+        return largest.reshape(shape), None if where is None else where.reshape(shape)
     none: list[Any] = [None] * frame.size
-    seen_by = _slices(places, axis, frame) if places is not None else none
-    masks = [inside[..., tap] for tap in range(frame.size)] if inside is not None else none
-    best = _joined(list(map(_Found, _slices(values, axis, frame), seen_by, masks)), _larger)
-    return best.values, best.places
+    parts = _slices(values, axis, frame)
+    seen_by = none if places is None else _slices(places, axis, frame)
+    masks = none if there.all() else [_aligned(mask, axis, parts[0]) for mask in there.T]
+    best = _joined(list(map(_Found, parts, seen_by, masks)), _larger)
+    return best.values.reshape(shape), None if best.places is None else best.places.reshape(shape)
 
 
 def _places(x: Tensor, rank: int) -> Tensor:
@@ -278,19 +287,24 @@ def max_pool3d(
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
-def _sum(x: Tensor, axis: int, frame: _Frame, own: Array | None = None) -> Tensor:
-    """The sum of each window of one axis, or of what ``own`` (count, size) says belongs to it."""
-    x = _padded(x, axis, frame)
-    if frame.size > _FEW:
-        rows = _windows(x, axis, frame)
-        rows = rows if own is None else rows.where(Tensor._of(_aligned(own, axis, x)), 0)
-        return rows.sum(-1)
-    parts = _slices(x, axis, frame)
-    if own is not None:
-        masks = [_aligned(mask, axis, x) for mask in own.T]
-        parts = [t if m.all() else t.where(Tensor._of(m), 0) for t, m in zip(parts, masks, strict=True)]
-    total: Tensor = _joined(parts, operator.add)
-    return total
+def _sum(x: Tensor, frames: Sequence[_Frame]) -> Tensor:
+    """The sum of each window of the last axes."""
+    first = x.ndim - len(frames)
+    for axis, frame in enumerate(frames, first):
+        x = _with_zeros(x, axis, frame.low, frame.high)
+    if all(frame.stride == frame.size and frame.dilation == 1 for frame in frames):  # side by side
+        for axis, frame in reversed(list(enumerate(frames, first))):
+            x = x.narrow(axis, 0, frame.count * frame.size).unflatten(axis, (frame.count, frame.size))
+        return x.sum(tuple(range(first + 1, x.ndim, 2)))
+    if all(frame.stride == 1 and frame.size <= _FEW for frame in frames):
+        for axis, frame in reversed(list(enumerate(frames, first))):
+            x = _joined(_slices(x, axis, frame), operator.add)
+        return x
+    steps = {name: tuple([getattr(frame, name) for frame in frames]) for name in ("size", "stride", "dilation")}
+    seen = apply(structural.WINDOWS, x, **steps)
+    for axis, frame in enumerate(frames, first):
+        seen = seen if seen.shape[axis] == frame.count else seen.narrow(axis, 0, frame.count)
+    return seen.sum(tuple(range(x.ndim, seen.ndim)))
 
 
 def _avg_pool(
@@ -307,11 +321,8 @@ def _avg_pool(
     frames = _frames(name, input, rank, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override is not None and divisor_override == 0:
         raise ConfigError(f"{name}: divisor_override", got=0, needed="a number other than 0, or None")
-    first = input.ndim - rank
-    total, divisor = input, np.ones((), np.int64)
-    for axis, frame in zip(reversed(range(input.ndim)), reversed(frames), strict=False):
-        total = _sum(total, axis, frame)
-    for frame, n in zip(frames, input.shape[first:], strict=True):
+    total, divisor = _sum(input, frames), np.ones((), np.int64)
+    for frame, n in zip(frames, input.shape[-rank:], strict=True):
         at = frame.places()
         # What lies beyond the padding, where ceil_mode reaches, is never counted.
         counted = at < n + frame.low if count_include_pad else (at >= 0) & (at < n)
@@ -451,10 +462,12 @@ def _adaptive_avg_pool(rank: int, input: Tensor, output_size: OptionalSizes) -> 
             continue
         x, frame, counts = _cut(out, axis, count)
         own = np.arange(frame.size) < counts[:, None]
+        rows = x.unflatten(axis, (count, frame.size))
         if own.all():
-            out = _sum(x, axis, frame) / frame.size
+            out = rows.sum(axis + 1) / frame.size
         else:
-            out = _sum(x, axis, frame, own) / Tensor._of(_aligned(counts, axis, x).astype(out.dtype))
+            rows = rows.where(Tensor._of(own.reshape(*own.shape, *(1,) * (x.ndim - axis - 1))), 0)
+            out = rows.sum(axis + 1) / Tensor._of(_aligned(counts, axis, x).astype(out.dtype))
     return out
 
 
