@@ -1,9 +1,9 @@
 """Pooling: means, maxima and norms of windows, of 1 to 3 axes.
 
 Maxima are taken axis by axis, last to first. The elements that one place of all windows sees are a slice of the axis,
-so that a few slices are compared elementwise, fused, and nothing is gathered. Of two neighbours the first is the maximum
-unless the second is larger: so the first maximum in row-major order gets the whole gradient, as in PyTorch (``amax``
-divides it). Large windows go through ``argmax``. Sums are one reduction of a view.
+so that a few slices are compared elementwise, fused, and nothing is gathered. Of two neighbours the first is the
+maximum unless the second is larger: so the first maximum in row-major order gets the whole gradient, as in PyTorch
+(``amax`` divides it). Large windows go through ``argmax``. Sums are one reduction of a view.
 """
 
 from __future__ import annotations
