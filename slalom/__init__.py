@@ -41,7 +41,9 @@ from slalom.core.dtype import (
 from slalom.core.functional.activation import *
 from slalom.core.functional.arithmetic import *
 from slalom.core.functional.creation import *
+from slalom.core.functional.dropout import dropout
 from slalom.core.functional.indexing import *
+from slalom.core.functional.padding import pad
 from slalom.core.functional.reduce import *
 from slalom.core.functional.shaping import *
 from slalom.core.functional.shaping import device

@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import table_layers_activation
 import table_layers_attention
+import table_layers_channels
 import table_layers_container
+import table_layers_conv
+import table_layers_norm
+import table_layers_padding
+import table_layers_pool
 import table_layers_recurrent
 import twins
 from layer_rows import AFFINE, ANY, AXIS_1, BATCHES, BOTH, INDICES, ONE, ROWS_OF_5, STATS, Row, Sample, last, lines
 
-TABLES = (table_layers_activation, table_layers_recurrent, table_layers_attention, table_layers_container)
+TABLES = (
+    table_layers_activation,
+    table_layers_conv,
+    table_layers_pool,
+    table_layers_norm,
+    table_layers_padding,
+    table_layers_channels,
+    table_layers_recurrent,
+    table_layers_attention,
+    table_layers_container,
+)
 
 LAYERS: tuple[Row, ...] = (
     Row("Identity", lambda nn: nn.Identity(54, unused=0.1), ANY),

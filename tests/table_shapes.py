@@ -28,7 +28,10 @@ def chunks(x, count, dim=0):
 def padded(x, widths, mode="constant", value=0):
     pairs = [(0, 0)] * (x.ndim - len(widths) // 2) + [*zip(widths[0::2], widths[1::2], strict=True)][::-1]
     cut = x[tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(pairs, x.shape, strict=True))]
-    return np.pad(cut, [(max(0, a), max(0, b)) for a, b in pairs], constant_values=value)
+    added = [(max(0, a), max(0, b)) for a, b in pairs]
+    if mode == "constant":
+        return np.pad(cut, added, constant_values=value)
+    return np.pad(x, added, {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])
 
 
 RESHAPING = (
@@ -426,6 +429,10 @@ JOINS = (
             "empty": S(F(0), (1, 1)),
             "nothing": S(F(3), ()),
             "integers": S(I(3), (1, 0), value=7),
+            "reflect": S(F(2, 4), (3, 1), "reflect"),
+            "replicate": S(F(2, 3), (1, 4), "replicate"),
+            "circular": S(F(2, 3), (0, 3), "circular"),
+            "circular_integers": S(I(1, 3), (2, 1), "circular"),
         }
         | each((1, 2)),
         ref=padded,
@@ -435,7 +442,13 @@ JOINS = (
             Wrong(
                 S(F(3), (-2, -2)), ShapeError, r"pad: got widths \(-2, -2\) for shape \(3,\); needed no more cropped"
             ),
-            Wrong(S(F(3), (1, 1), "reflect"), ConfigError, "pad: mode: got 'reflect'; needed 'constant'"),
+            Wrong(
+                S(F(3), (1, 1), "mirror"), ConfigError, "pad: mode: got 'mirror'; needed one of 'constant', 'reflect'"
+            ),
+            Wrong(
+                S(F(3), (3, 1), "reflect"), ShapeError, "reflect: got widths 3 and 1 for an axis of 3; needed at most"
+            ),
+            Wrong(S(F(0), (1, 1), "replicate"), ShapeError, "pad: replicate: got widths 1 and 1 for an axis of 0"),
         ),
     ),
 )

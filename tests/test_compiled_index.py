@@ -13,11 +13,25 @@ from hypothesis import strategies as st
 
 import slalom
 from slalom import Tensor
-from slalom.compiler.index import Axis, Condition, Element, Expr, Quotient, Remainder, axes_of, cases, nested
+from slalom.compiler.index import (
+    Axis,
+    Condition,
+    Element,
+    Expr,
+    Quotient,
+    Remainder,
+    axes_of,
+    axis,
+    cases,
+    nested,
+    ravel,
+    unravel,
+)
 from slalom.compiler.native import native
 from slalom.compiler.nodes import walk
 from slalom.compiler.schedule import CASES
 from slalom.core.ops.structural import CONCATENATE
+from slalom.core.shape import size
 
 NATIVE_BITS = True
 native_only = pytest.mark.skipif(not native(), reason="no native code here")
@@ -59,6 +73,15 @@ def test_quotients_and_remainders(drawn: tuple[Expr, tuple[int, ...]], n: int, m
         assert value(expr.remainder(n), at) == x % n
         assert value(expr.quotient(n).plus(expr.remainder(m), 2).remainder(n), at) == (x // n + 2 * (x % m)) % n
         assert value(expr.remainder(n).plus(Expr((), -3)).quotient(m), at) == (x % n - 3) // m
+        assert value(expr.quotient(n).quotient(m), at) == x // n // m
+        assert value(expr.quotient(n).remainder(m), at) == x // n % m
+
+
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=5))
+def test_an_index_from_a_number_gives_the_number_back(shape: list[int]) -> None:
+    """Or a product could not read what was reshaped before (a convolution's columns) at even strides."""
+    flat = axis(0, size(tuple(shape)))
+    assert ravel(unravel(flat, tuple(shape)), tuple(shape)) == flat
 
 
 @given(expressions(), st.integers(1, 12))

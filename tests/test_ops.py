@@ -20,7 +20,7 @@ from op_rows import Op, S, Wrong, torch
 
 from slalom.compiler.compile import compile as staged
 from slalom.core import autodiff, tree
-from slalom.core.functional import arithmetic, creation, indexing, reduce, shaping
+from slalom.core.functional import arithmetic, creation, indexing, padding, reduce, shaping
 from slalom.core.node import Abstract
 from slalom.core.ops import TABLE
 from slalom.core.primitive import Constant
@@ -30,7 +30,8 @@ from slalom.errors import StagingError
 CLOSE = 1e-9  # of float64 derivatives among each other
 NUMERIC = 1e-6  # of central differences, relative
 STEP = 1e-5
-FUNCTIONS = {name: getattr(m, name) for m in (arithmetic, shaping, reduce, indexing, creation) for name in m.__all__}
+MODULES = (arithmetic, shaping, padding, reduce, indexing, creation)
+FUNCTIONS = {name: getattr(m, name) for m in MODULES for name in m.__all__}
 COMPOSITES = (*table_functions.ROWS, *table_shapes.ROWS, *table_indexing.ROWS)
 ROWS = (*table_ops.ROWS, *COMPOSITES)
 needs_torch = pytest.mark.skipif(torch is None, reason="needs PyTorch")

@@ -89,13 +89,13 @@ class Expr:
         return all(isinstance(atom, Axis) for atom, _ in self.terms)
 
     def plus(self, other: Expr, times: int = 1) -> Expr:
-        """self + times · other; x//n · n + x % n becomes x again."""
+        """self + times · other; x//n · n + x % n becomes x again, also where x itself is a quotient."""
         terms = dict(self.terms)
         for atom, c in other.terms:
             terms[atom] = terms.get(atom, 0) + times * c
         for atom in [a for a in terms if isinstance(a, Remainder)]:
             assert isinstance(atom, Remainder), "the list holds nothing else"
-            c, pair = terms[atom], Quotient(atom.of, atom.by)
+            c, pair = terms[atom], _quotient(atom.of, atom.by)
             if c and terms.get(pair, 0) == c * atom.by:
                 del terms[atom], terms[pair]
                 rest = Expr(tuple((a, k) for a, k in terms.items() if k), self.constant + times * other.constant)
@@ -119,7 +119,7 @@ class Expr:
         if r.range[1] < n:
             return q
         g, coarse, _ = r._parts(n)
-        return q.plus(coarse.quotient(n // g) if g > 1 else Expr(((Quotient(r, n), 1),)))
+        return q.plus(coarse.quotient(n // g) if g > 1 else Expr(((_quotient(r, n), 1),)))
 
     def remainder(self, n: int) -> Expr:
         """self mod n for n > 0."""
@@ -146,6 +146,15 @@ class Expr:
 
 
 ZERO = Expr()
+
+
+def _quotient(of: Expr, by: int) -> Quotient:
+    """⌊of / by⌋ as one atom: of a quotient, ⌊⌊x / m⌋ / n⌋ is ⌊x / mn⌋."""
+    if len(of.terms) == 1 and not of.constant:
+        ((atom, c),) = of.terms
+        if isinstance(atom, Quotient) and c == 1:
+            return Quotient(atom.of, atom.by * by)
+    return Quotient(of, by)
 
 
 def _range(atom: Atom) -> tuple[int, int]:

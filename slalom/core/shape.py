@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slalom.errors import DTypeError, IndexRangeError, ShapeError
+from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
 
 Shape = tuple[int, ...]
 
@@ -63,6 +63,19 @@ def integers(name: str, given: tuple[Any, ...]) -> Shape:
     except TypeError as error:
         got = ", ".join(map(repr, given))
         raise DTypeError(name, got=got, needed="whole numbers, one by one or as one sequence") from error
+
+
+def per_axis(name: str, value: Any, rank: int, low: int = 1) -> Shape:
+    """A setting of ``rank`` axes: one whole number for all of them, or one for each.
+
+    Raises: ConfigError for another number of them, or for one below ``low``; DTypeError for what is no whole number.
+    """
+    given = integers(name, (value,))
+    found = given * rank if len(given) == 1 else given
+    if len(found) != rank or min(found) < low:
+        needed = f"a whole number of at least {low}" + (f", or {rank} of them" if rank > 1 else "")
+        raise ConfigError(name, got=value, needed=needed)
+    return found
 
 
 def reduced(shape: Shape, axes: Shape, keepdims: bool) -> Shape:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from slalom.core.functional.creation import empty
+from slalom.core.shape import integers
 from slalom.core.tensor import Tensor
+from slalom.errors import ConfigError
 from slalom.nn import functional as F
 from slalom.nn import init
 from slalom.nn.module import Module, Parameter
 
-__all__ = ["Flatten", "Identity", "Linear", "NTKLinear"]
+__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "NTKLinear", "Unflatten"]
 
 
 class Identity(Module):
@@ -38,6 +41,22 @@ class Flatten(Module):
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """One axis as several: the inverse of Flatten. Shapes: (…, n, …) → (…, *unflattened_size, …); one may be −1."""
+
+    __constants__ = ("dim", "unflattened_size")
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, integers("Unflatten: unflattened_size", (unflattened_size,))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
 class Linear(Module):
@@ -128,3 +147,53 @@ class NTKLinear(Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, gain={self.gain}, beta={self.beta}"
+
+
+class Bilinear(Module):
+    """yₖ = x₁ᵀ·Wₖ·x₂ + bₖ, of two inputs.
+
+    Weights and biases start in U(−1/√in1, 1/√in1).
+
+    Shapes: (…, in1_features), (…, in2_features) → (…, out_features); weight (out, in1, in2), bias (out).
+    Raises: ShapeError naming what does not fit.
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        options = {"device": device, "dtype": dtype}
+        if min(in1_features, in2_features) < 1:
+            raise ConfigError("Bilinear: features", got=(in1_features, in2_features), needed="at least 1 each")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = Parameter(empty(out_features, in1_features, in2_features, **options))
+        self.register_parameter("bias", Parameter(empty(out_features, **options)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def _label(self) -> str:
+        return f"Bilinear {self.in1_features}, {self.in2_features}→{self.out_features}"
+
+    def extra_repr(self) -> str:
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )

@@ -72,7 +72,8 @@ class BinaryFocalLoss(Module):
     def extra_repr(self) -> str: ...
 
 class CTCLoss(Module):
-    """−ln P(labels): the sum over all layouts of the labels in time, each held or parted by blanks, of Π p."""
+    """−ln Σ exp(Σₜ log_probs[t, πₜ]) over all paths π that spell the target; ∞ where the input is too short for
+    one."""
     blank: int
     reduction: str
     zero_infinity: bool

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from slalom.core.functional import arithmetic, creation, indexing, reduce, shaping
+from slalom.core.functional import arithmetic, creation, indexing, padding, reduce, shaping
 
-MODULES = (arithmetic, creation, indexing, reduce, shaping)
+MODULES = (arithmetic, creation, indexing, padding, reduce, shaping)

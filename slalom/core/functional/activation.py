@@ -1,4 +1,4 @@
-"""Activations, softmax and dropout, composed of primitives. ``__all__`` lists those that PyTorch has at top level.
+"""Activations and softmax, composed of primitives. ``__all__`` lists those that PyTorch has at top level.
 
 The ones that are primitives themselves (relu, sigmoid, tanh, erf, …) stand in ``arithmetic``.
 """
@@ -19,7 +19,7 @@ from slalom.core.shape import axis_index
 from slalom.core.tensor import Tensor, apply, as_tensor, method
 from slalom.errors import ConfigError, ShapeError
 
-__all__ = ["dropout", "log_softmax", "prelu", "softmax"]
+__all__ = ["log_softmax", "prelu", "softmax"]
 
 
 def _placed(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
@@ -380,23 +380,3 @@ def gumbel_softmax(
     numbers = Tensor._of(np.arange(soft.shape[axis]).reshape((-1,) + (1,) * (soft.ndim - axis - 1)))
     first = numbers == soft.detach().argmax(axis, keepdim=True)
     return first.to(soft.dtype) - soft.detach() + soft
-
-
-# --- dropout ------------------------------------------------------------------------------------------------------
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
-) -> Tensor:
-    """Each element 0 with probability p, else divided by 1 − p; the input itself outside training.
-
-    Raises: ConfigError unless 0 ≤ p ≤ 1.
-    Source: N. Srivastava et al., Dropout, 2014, section 10 (scaled while training: "inverted").
-    Note: lectures that scale by 1 − p at evaluation instead describe the same expected value.
-    """
-    if not 0 <= p <= 1:
-        raise ConfigError("dropout: p", got=p, needed="a probability, 0 to 1")
-    if not training or p == 0:
-        return input
-    if p == 1:
-        return _placed(input, input.where(Tensor._of(np.zeros((), bool)), 0.0), inplace)
-    kept = rand(input.shape, generator=generator, dtype=np.float32) >= p
-    return _placed(input, (input * (1 / (1 - p))).where(kept, 0.0), inplace)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from slalom.core.dtype import bool_, int64
-from slalom.core.functional.activation import dropout
 from slalom.core.functional.arithmetic import logical_and
-from slalom.core.functional.shaping import cat, pad
+from slalom.core.functional.dropout import dropout
+from slalom.core.functional.padding import pad
+from slalom.core.functional.shaping import cat
 from slalom.core.ops import pointwise, reductions
 from slalom.core.shape import broadcast
 from slalom.core.tensor import Tensor, apply

@@ -17,7 +17,7 @@ from slalom.errors import ConfigError, DTypeError, ShapeError
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "clone", "concat", "concatenate", "flatten", "flip", "hstack", "movedim", "narrow",
-    "pad", "permute", "ravel", "repeat_interleave", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t",
+    "permute", "ravel", "repeat_interleave", "reshape", "roll", "split", "squeeze", "stack", "swapaxes", "t",
     "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "vstack",
 ]  # fmt: skip
 
@@ -333,39 +333,6 @@ def repeat_interleave(input: Tensor, repeats: int, dim: int | None = None) -> Te
     a = axis_index("repeat_interleave", 0 if dim is None else dim, x.ndim)
     before, n, after = x.shape[:a], x.shape[a], x.shape[a + 1 :]
     return reshape(expand(unsqueeze(x, a + 1), (*before, n, repeats, *after)), (*before, n * repeats, *after))
-
-
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Constant padding, given from the last axis backwards as (before, after) pairs; negative widths crop.
-
-    Raises: ShapeError for widths that are not pairs or crop more than there is; ConfigError for another mode.
-    """
-    if mode != "constant":
-        raise ConfigError("pad: mode", got=repr(mode), needed="'constant'")
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError("pad", got=f"{len(pad)} widths", needed=f"pairs for at most {input.ndim} axes")
-    low, high = [0] * input.ndim, [0] * input.ndim
-    for k in range(len(pad) // 2):
-        low[-1 - k], high[-1 - k] = pad[2 * k], pad[2 * k + 1]
-    start = tuple([max(0, -n) for n in low])
-    stop = tuple([n - max(0, -h) for n, h in zip(input.shape, high, strict=True)])
-    if any(a > b for a, b in zip(start, stop, strict=True)):
-        raise ShapeError(
-            "pad", got=f"widths {tuple(pad)} for shape {input.shape}", needed="no more cropped than there is"
-        )
-    inner = input
-    if any(start) or stop != input.shape:
-        inner = apply(structural.SLICE, input, start=start, stop=stop, step=(1,) * input.ndim)
-    widths: dict[str, Any] = {
-        "low": tuple([max(0, n) for n in low]),
-        "high": tuple([max(0, n) for n in high]),
-        "interior": (0,) * input.ndim,
-    }
-    out = apply(structural.PAD, inner, **widths)
-    if not value:
-        return out
-    outside = ~structural.PAD.impl(np.ones(inner.shape, bool), **widths)
-    return out.masked_fill(Tensor._of(outside), value)
 
 
 def _triangle(name: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:

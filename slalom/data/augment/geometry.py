@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from slalom.core.dtype import float32, float64, int32
-from slalom.core.functional.shaping import pad, stack
+from slalom.core.functional.padding import pad
+from slalom.core.functional.shaping import stack
 from slalom.core.tensor import Tensor
 from slalom.data.augment.base import OfInput, images, interval, per_row
 from slalom.data.augment.images import columns_of, picked, rows_of
