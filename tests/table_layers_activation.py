@@ -53,7 +53,12 @@ def _hardsigmoid(nn: Any) -> Any:
     return lambda x: nn.functional.relu6(x + 3) / 6
 
 
+def _squared_relu(nn: Any) -> Any:
+    return lambda x: nn.functional.relu(x) ** 2
+
+
 ROWS: tuple[Row, ...] = (
+    Row("SquaredReLU", lambda nn: nn.SquaredReLU(), EVERY, reference=_squared_relu),
     Row("ELU", lambda nn: nn.ELU(), EVERY),
     Row("ELU", lambda nn: nn.ELU(alpha=0.3), EVERY, variant="flat"),
     Row("CELU", lambda nn: nn.CELU(), EVERY),
@@ -109,6 +114,7 @@ FUNCTION_ROWS: tuple[Row, ...] = (
     Row("tanhshrink", lambda nn: nn.functional.tanhshrink, EVERY),
     Row("hardshrink", lambda nn: lambda x: nn.functional.hardshrink(x, 0.3), EVERY),
     Row("softshrink", lambda nn: lambda x: nn.functional.softshrink(x, 0.3), EVERY),
+    Row("squared_relu", lambda nn: nn.functional.squared_relu, EVERY, reference=_squared_relu),
     Row("hardsigmoid", lambda nn: nn.functional.hardsigmoid, EVERY, reference=_hardsigmoid),
     Row("hardswish", lambda nn: nn.functional.hardswish, EVERY),
     Row("hardtanh", lambda nn: lambda x: nn.functional.hardtanh(x, -0.5, 0.7), EVERY),

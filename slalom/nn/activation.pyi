@@ -35,6 +35,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SquaredReLU",
     "Step",
     "Tanh",
     "Tanhshrink",
@@ -215,6 +216,12 @@ class Softshrink(Module):
 
 class Softsign(Module):
     """x / (1 + |x|)."""
+    def __init__(self) -> None: ...
+    def forward(self, input: Tensor) -> Tensor: ...
+    def extra_repr(self) -> str: ...
+
+class SquaredReLU(Module):
+    """max(x, 0)²: a rectifier without a kink in its derivative."""
     def __init__(self) -> None: ...
     def forward(self, input: Tensor) -> Tensor: ...
     def extra_repr(self) -> str: ...

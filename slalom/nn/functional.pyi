@@ -29,6 +29,7 @@ from slalom.core.functional.activation import softmin as softmin
 from slalom.core.functional.activation import softplus as softplus
 from slalom.core.functional.activation import softshrink as softshrink
 from slalom.core.functional.activation import softsign as softsign
+from slalom.core.functional.activation import squared_relu as squared_relu
 from slalom.core.functional.activation import step as step
 from slalom.core.functional.activation import tanh as tanh
 from slalom.core.functional.activation import tanhshrink as tanhshrink
@@ -209,6 +210,7 @@ __all__ = [
     "softplus",
     "softshrink",
     "softsign",
+    "squared_relu",
     "step",
     "tanh",
     "tanhshrink",

@@ -268,6 +268,20 @@ def logsigmoid(input: Tensor) -> Tensor:
     return -apply(pointwise.SOFTPLUS, -input)
 
 
+@activation("SquaredReLU")
+def squared_relu(input: Tensor) -> Tensor:
+    """max(x, 0)²: a rectifier without a kink in its derivative.
+
+    Source: D. So et al., Primer: Searching for Efficient Transformers for Language Modeling, 2021, section 3.
+    Note: beyond PyTorch.
+
+    >>> squared_relu(Tensor([-1.0, 3.0]))
+    tensor([0., 9.])
+    """
+    positive = apply(pointwise.RELU, input)
+    return positive * positive
+
+
 @activation("Softsign")
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
