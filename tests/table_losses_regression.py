@@ -29,6 +29,14 @@ def _quantile(reduction: str, q: Any) -> Any:
     return loss
 
 
+def _log_cosh(reduction: str) -> Any:
+    def loss(x: Any, y: Any) -> Any:
+        each = library(x).logaddexp(x - y, y - x) - 0.6931471805599453
+        return each if reduction == "none" else getattr(each, reduction)()
+
+    return loss
+
+
 ROWS: tuple[LossRow, ...] = (
     LossRow("L1Loss", "l1_loss", lambda nn, r: nn.L1Loss(reduction=r), COMPARED,
         extreme=((*APART, [2e4, 0.0, 0.0]),),
@@ -73,6 +81,10 @@ ROWS: tuple[LossRow, ...] = (
         errors=((lambda nn, t: nn.KLDivLoss()(t([1.0]), t([-0.5])), r"target: got -0.5; needed probabilities"),)),
     LossRow("KLDivLoss", "kl_div", lambda nn, r: nn.KLDivLoss(reduction=r, log_target=True), LOG_TARGETS,
         extreme=(([0.0, -1e4], [-1e4, 0.0], [0.0, 1e4]),), variant="logs"),
+    LossRow("LogCoshLoss", "log_cosh_loss", lambda nn, r: nn.LogCoshLoss(reduction=r), COMPARED,
+        reference=lambda nn, r: _log_cosh(r),
+        extreme=((*APART, [2e4 - 0.6931471805599453, 0.0, 0.0]),),
+        errors=((lambda nn, t: nn.LogCoshLoss()(t([1.0]), t([[1.0]])), r"target: got shape \(1, 1\); needed \(1,\)"),)),
     LossRow("QuantileLoss", "quantile_loss", lambda nn, r: nn.QuantileLoss(0.3, reduction=r), COMPARED,
         reference=lambda nn, r: _quantile(r, 0.3),
         extreme=((*APART, [1.4e4, 0.0, 0.0]),),

@@ -79,6 +79,7 @@ from slalom.core.functional.losses.regression import gaussian_nll_loss as gaussi
 from slalom.core.functional.losses.regression import huber_loss as huber_loss
 from slalom.core.functional.losses.regression import kl_div as kl_div
 from slalom.core.functional.losses.regression import l1_loss as l1_loss
+from slalom.core.functional.losses.regression import log_cosh_loss as log_cosh_loss
 from slalom.core.functional.losses.regression import mse_loss as mse_loss
 from slalom.core.functional.losses.regression import poisson_nll_loss as poisson_nll_loss
 from slalom.core.functional.losses.regression import quantile_loss as quantile_loss
@@ -170,6 +171,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "local_response_norm",
+    "log_cosh_loss",
     "log_softmax",
     "logsigmoid",
     "lp_pool1d",

@@ -23,6 +23,7 @@ __all__ = [
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LogCoshLoss",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",
@@ -160,6 +161,13 @@ class KLDivLoss(Module):
 
 class L1Loss(Module):
     """Absolute error |x − y|, least at the median; derivative 0 at 0."""
+    reduction: str
+    def __init__(self, *, reduction: str = 'mean') -> None: ...
+    def forward(self, input: Tensor, target: Any) -> Tensor: ...
+    def extra_repr(self) -> str: ...
+
+class LogCoshLoss(Module):
+    """ln cosh(x − y): half the squared error near 0, the absolute error less ln 2 far from it."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from slalom.core.functional.losses.common import compared, reduced, registered, same_shape
-from slalom.core.tensor import Tensor, as_tensor
+from slalom.core.ops import pointwise
+from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = [
@@ -97,6 +98,22 @@ def _square(error: Tensor, near: Tensor) -> Tensor:
     """Where it will be selected: elsewhere it may be infinite."""
     error = error.where(near, 0.0)
     return error * error
+
+
+@registered("LogCoshLoss")
+def log_cosh_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
+    """ln cosh(x − y): half the squared error near 0, the absolute error less ln 2 far from it.
+
+    Shapes: input and target equal. Raises: ShapeError.
+    Source: R. Neuneier and H. Zimmermann, How to Train Neural Networks, 1998, section 5.1.2.
+    Note: beyond PyTorch. Computed as |e| + ln(1 + e^(−2|e|)) − ln 2, which never overflows.
+
+    >>> log_cosh_loss(Tensor([1.0, 1000.0]), Tensor([1.0, 0.0]), reduction="none")
+    tensor([  0.    , 999.3069])
+    """
+    error = input - same_shape("log_cosh_loss", input, target)
+    size = error.abs()
+    return reduced(size + apply(pointwise.SOFTPLUS, size * -2) - math.log(2), reduction)
 
 
 @registered("QuantileLoss")
