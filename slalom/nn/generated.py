@@ -60,6 +60,8 @@ def _made(name: str, entry: Entry, home: str) -> type[Module]:
             return entry.text.format(**values)
         return ", ".join(f"{k}={v!r}" for k, v in values.items() if k != "inplace" or v)
 
+    # Without the function's example, which calls it by its own name.
+    described = (inspect.getdoc(function) or "").partition("\n\n>>>")[0]
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = inspect.Signature([own, *options])  # type: ignore[attr-defined]
     __init__.__annotations__ = {p.name: hints[p.name] for p in options} | {"return": None}
@@ -67,6 +69,4 @@ def _made(name: str, entry: Entry, home: str) -> type[Module]:
     body: dict[str, Any] = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr}
     for method in (__init__, forward, extra_repr):
         method.__module__, method.__qualname__ = home, f"{name}.{method.__name__}"
-    return type(
-        name, (Module,), body | {"__doc__": function.__doc__, "__module__": home, "__constants__": tuple(plain)}
-    )
+    return type(name, (Module,), body | {"__doc__": described, "__module__": home, "__constants__": tuple(plain)})
