@@ -109,7 +109,7 @@ def log_cosh_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> Ten
     Note: beyond PyTorch. Computed as |e| + ln(1 + e^(−2|e|)) − ln 2, which never overflows.
 
     >>> log_cosh_loss(Tensor([1.0, 1000.0]), Tensor([1.0, 0.0]), reduction="none")
-    tensor([  0.    , 999.3069])
+    tensor([  0.    , 999.3068])
     """
     error = input - same_shape("log_cosh_loss", input, target)
     size = error.abs()
