@@ -128,6 +128,15 @@ def test_epsilon_of_rmsprop_may_stand_inside_the_root_too(centered: bool) -> Non
         assert -first == pytest.approx(g / (math.sqrt(variance + eps) if inside else math.sqrt(variance) + eps))
 
 
+def test_a_variance_that_rounding_leaves_below_zero_counts_as_zero() -> None:
+    w = tensor([0.0] * 64, requires_grad=True)
+    optimizer = RMSprop([w], centered=True)
+    for _ in range(1500):
+        w.grad = slalom.linspace(-2, 2, 64)
+        optimizer.step()
+    assert bool(w.isfinite().all())
+
+
 def test_the_rate_of_adagrad_falls_and_that_of_rmsprop_does_not() -> None:
     steps = {}
     for make in (lambda p: Adagrad(p, lr=0.1), lambda p: RMSprop(p, lr=0.1)):
