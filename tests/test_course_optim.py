@@ -9,7 +9,7 @@ import pytest
 
 import slalom
 from slalom import optim, tensor
-from slalom.optim import SGD, Adam, AdamW, schedules
+from slalom.optim import SGD, Adagrad, Adam, AdamW, RMSprop, schedules
 from slalom.optim.lr_scheduler import ExponentialLR
 
 
@@ -55,6 +55,9 @@ TRACES = {
     "SGD": (lambda p: SGD(p, lr=0.1), [14, 13.2, 12.56, 12.048]),
     "momentum": (lambda p: SGD(p, lr=0.1, momentum=0.9), [14, 12.3, 10.31, 8.457]),
     "Nesterov": (lambda p: SGD(p, lr=0.1, momentum=0.9, nesterov=True), [13.1, 11.112, 9.45824, 8.3758848]),
+    "Adagrad": (lambda p: Adagrad(p, lr=0.1), [14.9, 14.83000714, 14.77321848, 14.72427786]),
+    "RMSprop": (lambda p: RMSprop(p, lr=0.1), [14.00000001, 13.37339165, 12.90433212, 12.52825514]),
+    "RMSprop, 0.9": (lambda p: RMSprop(p, lr=0.1, alpha=0.9), [14.68377223, 14.46158461, 14.27928873, 14.12005438]),
     "Adam": (lambda p: Adam(p, lr=0.1), [14.9, 14.80005776, 14.70021329, 14.60050767]),
     "Adam, 0.99": (lambda p: Adam(p, lr=0.1, betas=(0.9, 0.99)), [14.9, 14.80005319, 14.70019644, 14.60046760]),
     "AdamW": (lambda p: AdamW(p, lr=0.1, weight_decay=0.01), [14.885, 14.77018241, 14.65559399, 14.54128284]),
@@ -111,6 +114,38 @@ def test_epsilon_stands_outside_the_root_unless_asked_otherwise() -> None:
     assert (outside, inside) == (pytest.approx(0.9990, abs=1e-4), pytest.approx(0.0995, abs=1e-4))
 
 
+@pytest.mark.parametrize("centered", [False, True])
+def test_epsilon_of_rmsprop_may_stand_inside_the_root_too(centered: bool) -> None:
+    g, eps, share = 0.01, 1e-3, 0.01
+    for inside in (False, True):
+        (first,) = descend(
+            lambda p, i=inside: RMSprop(p, lr=1.0, eps=eps, centered=centered, eps_inside_sqrt=i),
+            1,
+            start=0.0,
+            gradient=lambda w, t: g,
+        )
+        variance = share * g**2 - (share * g) ** 2 * centered
+        assert -first == pytest.approx(g / (math.sqrt(variance + eps) if inside else math.sqrt(variance) + eps))
+
+
+def test_a_variance_that_rounding_leaves_below_zero_counts_as_zero() -> None:
+    w = tensor([0.0] * 64, requires_grad=True)
+    optimizer = RMSprop([w], centered=True)
+    for _ in range(1500):
+        w.grad = slalom.linspace(-2, 2, 64)
+        optimizer.step()
+    assert bool(w.isfinite().all())
+
+
+def test_the_rate_of_adagrad_falls_and_that_of_rmsprop_does_not() -> None:
+    steps = {}
+    for make in (lambda p: Adagrad(p, lr=0.1), lambda p: RMSprop(p, lr=0.1)):
+        found = descend(make, 1000, start=0.0, gradient=lambda w, t: 1.0)
+        steps[len(steps)] = found[998] - found[999]
+    assert steps[0] == pytest.approx(0.1 / math.sqrt(1000))
+    assert steps[1] == pytest.approx(0.1, rel=1e-4)
+
+
 def test_running_means_stay_finite() -> None:
     # Code printed as `r += α·r + (1 − α)·g²` has r = 6e57 after 200 steps with g = 1; it is 1 − 0.99²⁰⁰ = 0.866.
     w = tensor(0.0, dtype=slalom.float64, requires_grad=True)
@@ -138,6 +173,8 @@ def test_the_calls_of_the_slides_work() -> None:
     for make in (
         lambda p: optim.SGD(p, lr=1e-3),
         lambda p: optim.SGD(p, lr=0.01, momentum=0.9),
+        lambda p: optim.Adagrad(p, lr=0.01, eps=1e-10),
+        lambda p: optim.RMSprop(p, lr=0.01, alpha=0.99, eps=1e-8),
         lambda p: optim.Adam(p, lr=0.001, betas=(0.9, 0.99), eps=1e-8),
         lambda p: optim.AdamW(p, lr=0.001, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.01),
     ):

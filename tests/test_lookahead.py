@@ -88,3 +88,9 @@ def test_what_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             Lookahead(*arguments)
+
+
+def test_its_text_names_what_it_wraps() -> None:
+    # Checkpoints compare it: a fit must not go on with another k, or around another optimizer.
+    text = repr(Lookahead(optim.SGD([slalom.tensor([1.0], requires_grad=True)], lr=0.5), k=3, alpha=0.25))
+    assert text.startswith("Lookahead(k=3, alpha=0.25) of SGD (") and "lr=0.5" in text

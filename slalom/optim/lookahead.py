@@ -30,19 +30,20 @@ class Lookahead(Optimizer):
     14.5
     """
 
-    def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> None:
+    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
         if not isinstance(optimizer, Optimizer) or type(optimizer).update is Optimizer.update:
             raise ConfigError("Lookahead: optimizer", got=type(optimizer).__name__, needed="one with an update rule")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if type(k) is not int or k < 1:
             raise ConfigError("Lookahead: k", got=k, needed="an integer of at least 1")
         if not 0 <= alpha <= 1:
             raise ConfigError("Lookahead: alpha", got=alpha, needed="a number from 0 to 1")
-        self.inner, self.k, self.alpha = optimizer, k, alpha
+        self.inner: Optimizer = optimizer
+        self.k, self.alpha = k, alpha
         self.defaults, self.param_groups, self.state = optimizer.defaults, optimizer.param_groups, optimizer.state
 
-    optional = property(lambda self: self.inner.optional)  # type: ignore[assignment]
-    fixed = property(lambda self: self.inner.fixed)  # type: ignore[assignment]
-    constraints = property(lambda self: self.inner.constraints)  # type: ignore[assignment]
+    optional = property(lambda self: self.inner.optional)
+    fixed = property(lambda self: self.inner.fixed)
+    constraints = property(lambda self: self.inner.constraints)
 
     def slots_for(self, param: Tensor, group: Group) -> tuple[str, ...]:
         return (*self.inner.slots_for(param, group), "slow")
@@ -65,3 +66,6 @@ class Lookahead(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.inner.state = self.state
+
+    def __repr__(self) -> str:
+        return f"Lookahead(k={self.k}, alpha={self.alpha}) of {self.inner!r}"

@@ -229,7 +229,7 @@ class Optimizer:
 
     def _holds_slots(self, slots: Any) -> bool:
         for p, held, tensors in slots:
-            if self.state.get(p) is not held:
+            if p not in self.state or self.state[p] is not held:
                 return False
             for name, tensor in tensors:
                 if held.get(name) is not tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slalom.train import swa_utils
 from slalom.train.callbacks import Callback, EarlyStopping
 from slalom.train.checkpoint import Checkpoint
 from slalom.train.history import History
@@ -13,5 +14,5 @@ from slalom.train.trainer import Trainer
 
 __all__ = [
     "METRICS", "Callback", "Checkpoint", "EarlyStopping", "History", "Metric", "RateCurve", "Summary", "Trainer",
-    "load", "save", "summary", "weights_sha256",
+    "load", "save", "summary", "swa_utils", "weights_sha256",
 ]  # fmt: skip

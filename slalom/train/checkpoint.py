@@ -241,6 +241,8 @@ def settings_of(fit: Fit) -> dict[str, Any]:
     found["weights"] = {name: f"{t.dtype.name}{list(t.shape)}" for name, t in fit.tensors.items()}
     found["loss"] = _described_loss(trainer.objective.step or trainer.objective.loss)
     found |= {f"clip_{name}": value for name, value in trainer.program.clip.items()}
+    if trainer.accumulate > 1:
+        found["accumulate"] = trainer.accumulate
     if trainer.program.augment is not None:
         found["augment"] = described(trainer.program.augment)
     found["metrics"] = [metric.name for metric in trainer.objective.metrics]

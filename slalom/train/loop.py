@@ -266,27 +266,55 @@ class Fit:
         if self.native is not None:
             yield from self.native.steps(order)
         else:
-            for batch in self.source.batches(self.options.batch_size, order, self.batch):
-                self.make_step(batch)
+            batches = iter(self.source.batches(self.options.batch_size, order, self.batch))
+            while group := list(itertools.islice(batches, self.trainer.accumulate)):
+                self.make_step(*group)
                 yield
 
-    def make_step(self, batch: Batch) -> None:
-        """One step. Raises: DivergenceError, and nothing of it was written."""
-        trainer = self.trainer
+    def make_step(self, *batches: Batch) -> None:
+        """One step, on the gradients of all these batches together.
+
+        Raises: DivergenceError, and nothing of it was written.
+        """
+        trainer, program = self.trainer, self.trainer.program
         default_generator.set(self.options.seed, STEP_STREAM, trainer.step << 20)
         trainer.set_rates()
-        sums, finite = trainer.program.gradients(batch.items, batch.weight, batch.rows)
-        if not finite:
-            default_generator.set(self.options.seed, STEP_STREAM, trainer.step << 20)
-            raise diagnose(self, batch)
-        trainer.program.update()
-        self.made(1, sums.copy() if self.sums is None else self.sums + sums, sums)
+        if len(batches) == 1:
+            place = default_generator.get_state()
+            sums, finite = program.gradients(batches[0].items, batches[0].weight, batches[0].rows)
+            if not finite:
+                raise self._diverged(batches[0], place)
+        else:
+            sums = self._accumulated(batches)
+        program.update()
+        self.made(1, sums.copy() if self.sums is None else self.sums + sums, sums, len(batches))
 
-    def made(self, steps: int, sums: Array, latest: Array) -> None:
-        """Note steps that were made: the sums over the epoch so far, and those of the last step."""
+    def _accumulated(self, batches: Sequence[Batch]) -> Array:
+        """Put the gradients of several batches, as if they were one, into ``.grad``; their sums."""
+        program, total = self.trainer.program, None
+        buffers = {name: buffer for name, buffer in self.tensors.items() if not buffer.requires_grad}
+        before: dict[str, Array] = {}
+        _keep(before, buffers)
+        for batch in batches:
+            place = default_generator.get_state()
+            sums, finite = program.share(batch.items, batch.weight, batch.rows, first=total is None)
+            total = sums.copy() if total is None else total + sums
+            if not finite or (batch is batches[-1] and not program.average(float(total[1]))):
+                write(buffers, before)
+                raise self._diverged(batch, place)
+        assert total is not None  # there is at least one batch
+        return total
+
+    def _diverged(self, batch: Batch, place: Tensor) -> DivergenceError:
+        """The error for a batch, which drew its random numbers from a place on."""
+        default_generator.set_state(place)
+        return diagnose(self, batch)
+
+    def made(self, steps: int, sums: Array, latest: Array, batches: int | None = None) -> None:
+        """Note steps that were made, one a batch if nothing else is said: the sums of the epoch, and of the last."""
         self.sums, self._latest = sums, latest
         self.trainer.step += steps
-        self.batch += steps
+        self.batch += steps if batches is None else batches
         for callback in self.step_hooks:
             callback.on_step_end(self)
         self._save_if(self.checkpoint is not None and self.checkpoint.due_at_step(self))

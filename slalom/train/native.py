@@ -50,7 +50,13 @@ class NativeSteps:
     def of(cls, fit: Fit) -> NativeSteps | None:
         """For a fit; None where there is no native code, or the step cannot be recorded whole."""
         program = fit.trainer.program
-        if not native() or fit.step_hooks or "training" in program.eager or program.objective.outside:
+        if (
+            not native()
+            or fit.trainer.accumulate > 1
+            or fit.step_hooks
+            or "training" in program.eager
+            or program.objective.outside
+        ):
             return None
         made = cls(fit, fit.source.whole())
         sizes = {cut.stop - cut.start for cut in made._cuts}
@@ -174,6 +180,8 @@ def explained(fit: Fit) -> str:
         return f"loop: tier A (arrays, and nothing that needs Python at each step); {fit.native}"
     after = [f"on_step_end of {type(callback).__name__}" for callback in fit.step_hooks]
     after += [f"metric {name!r}: {reason}" for name, reason in program.objective.outside.items()]
+    if fit.trainer.accumulate > 1:
+        after.append(f"accumulate={fit.trainer.accumulate}: gradients run several times for one update")
     before = [] if fit.source.origin is None else [f"batches come from {type(fit.source.origin).__name__}"]
     reasons = [*after, *before] or ["the step reads or writes more than its batch and its state"]
     ran = f"; {fit.native}" if fit.native is not None else ""

@@ -353,6 +353,52 @@ class Program:
                 buffer.assign(where(finite, buffer, before))
         return sums, (output, items) if self.objective.outside else (None, None), finite
 
+    def share(self, items: Items, weight: Tensor | None, rows: int, first: bool) -> tuple[Array, bool]:
+        """As ``gradients``, but of the sum that the loss divides, neither divided nor clipped; added to those before.
+
+        ``first``: there is none before. ``average`` makes the gradients of all batches together of them.
+        """
+        if first:
+            self.forget_gradients()
+        function = self._first_share if first else self._next_share  # which differ in what is in .grad
+        sums, (output, seen), finite = self._recorded("training", rows, function)(items, weight)
+        return self.objective.completed(sums, output, seen, weight), bool(finite)
+
+    def _first_share(self, items: Items, weight: Tensor | None) -> tuple[Sums, tuple[Any, Any], Tensor]:
+        return self._next_share(items, weight)
+
+    def _next_share(self, items: Items, weight: Tensor | None) -> tuple[Sums, tuple[Any, Any], Tensor]:
+        items = self.augmented(items)
+        loss, sums, output = self.objective(items, weight)
+        head = sums[0]
+        assert head is not None  # the first part is the objective's own: no metric, so always recorded
+        (loss if self.objective.reduction == "sum" else loss * head[1].to(loss.dtype)).backward()
+        with no_grad():
+            finite = (self._total() + loss).isfinite()
+        return sums, (output, items) if self.objective.outside else (None, None), finite
+
+    def average(self, divisor: float) -> bool:
+        """Divide what ``share`` has added up, and clip it; whether all of it is finite."""
+        given = Tensor(1.0 if self.objective.reduction == "sum" or divisor == 0 else divisor, dtype=float64)
+        return bool(self._recorded("training", 0, self._average)(given))
+
+    def _average(self, divisor: Tensor) -> Tensor:
+        with no_grad():
+            for group in self.optimizer.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.div_(divisor)
+            return self.limited_gradients().isfinite()
+
+    def _total(self) -> Tensor:
+        """The sum of all gradients: finite just if all of them are, and it."""
+        total = Tensor(0.0)
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    total = p.grad.sum() + total
+        return total
+
     def limited_gradients(self) -> Tensor:
         """Clip the gradients; a number that is finite just if all of them are (and their sum or norm)."""
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -361,10 +407,7 @@ class Program:
         if clip["norm"] is not None:
             limit = steering(lambda: clip["norm"], "clip_norm")
             return clip_grad_norm_(params, limit)
-        total = Tensor(0.0)
-        for p in params:
-            if p.grad is not None:
-                total = p.grad.sum() + total
+        total = self._total()
         if clip["value"] is not None:
             limit = steering(lambda: clip["value"], "clip_value")
             clip_grad_value_(params, limit)

@@ -43,7 +43,9 @@ class Trainer:
     ``class_weight``: a dict or list of the weights of classes, or "balanced"; it weights the training loss only.
     ``augment``: a function of the parts of a batch that returns as many, ``data.augment.RandomCrop(28, padding=2)`` for
     one; it changes batches of training alone, inside the recorded step, by numbers that depend on (seed, step) only.
-    ``compile=False``: run everything eagerly, to look into it with a debugger.
+    ``accumulate``: add up the gradients of so many batches (at the end of an epoch, of those that are left) before each
+    update, which is then that of one large batch, in the memory of a small one. ``compile=False``: run everything
+    eagerly, to look into it with a debugger.
 
     With weights w of rows (``sample_weight``, times ``class_weight`` of the target) the loss of a batch is the weighted
     mean Σ wᵢ·lᵢ / Σ wᵢ, so that a weight of 2 is the row given twice; training metrics are weighted alike.
@@ -75,6 +77,7 @@ class Trainer:
         schedule: Any = None,
         class_weight: Any = None,
         augment: Callable[..., Any] | None = None,
+        accumulate: int = 1,
         compile: bool = True,
     ) -> None:
         if not isinstance(model, Module):
@@ -99,7 +102,9 @@ class Trainer:
             )
         if augment is not None and not callable(augment):
             raise ConfigError("Trainer: augment", got=repr(augment), needed="a function of the parts of a batch")
-        self.schedule, self.class_weight = schedule, class_weight
+        if type(accumulate) is not int or accumulate < 1:
+            raise ConfigError("Trainer: accumulate", got=repr(accumulate), needed="a whole number of at least 1")
+        self.schedule, self.class_weight, self.accumulate = schedule, class_weight, accumulate
         self.objective = Objective(model, loss, step, resolve(metrics, Reading.of(loss)))
         clip = {"norm": clip_norm, "value": clip_value}
         self.program = Program(self.objective, self.optimizer, clip, compile, augment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from slalom.optim.algorithms import adam, adaptive, layerwise, sgd, signs
 from slalom.optim.algorithms.adam import *
 from slalom.optim.algorithms.adaptive import *
@@ -9,9 +11,5 @@ from slalom.optim.algorithms.layerwise import *
 from slalom.optim.algorithms.sgd import *
 from slalom.optim.algorithms.signs import *
 
-__all__: list[str] = []
-__all__ += adam.__all__
-__all__ += adaptive.__all__
-__all__ += layerwise.__all__
-__all__ += sgd.__all__
-__all__ += signs.__all__
+if not TYPE_CHECKING:  # mypy reads no joined list, and would take it for empty
+    __all__ = adam.__all__ + adaptive.__all__ + layerwise.__all__ + sgd.__all__ + signs.__all__

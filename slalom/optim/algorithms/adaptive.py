@@ -177,7 +177,7 @@ class RMSprop(Optimizer):
         new, spread = {"square_avg": square}, square
         if hyper["centered"]:
             mean = new["grad_avg"] = hyper["alpha"] * slots["grad_avg"] + hyper["gain"] * grad
-            spread = square - mean * mean
+            spread = (square - mean * mean).clamp(min=0.0)  # rounding may leave it below 0
         root = (spread + hyper["eps"]).sqrt() if hyper["eps_inside_sqrt"] else spread.sqrt() + hyper["eps"]
         direction = grad / root
         if hyper["momentum"] is not None:
