@@ -92,7 +92,7 @@ ORDER = (
     Row(
         "PixelShuffle",
         lambda nn: nn.PixelShuffle(2),
-        # No empty batch: of that PyTorch 2.13 gives no gradient (tests/test_images.py has it).
+        # No empty batch: of that PyTorch 2.13 gives no gradient (tests/test_image_layers.py has it).
         lines((3, 4, 2, 3), (2, 4, 1, 2), (1, 8, 1, 1), (4, 2, 3), (2, 1, 4, 2, 1)),
         out=shuffled(2),
         errors=(

@@ -28,8 +28,12 @@ __all__ = [
     "linear", "normalize", "one_hot", "prelu", "scaled_dot_product_attention",
 ]  # fmt: skip
 __all__ += list(_registered)
-for _module in (conv, dropouts, image, norm, padding, pool):
-    __all__ += _module.__all__
+__all__ += conv.__all__
+__all__ += dropouts.__all__
+__all__ += image.__all__
+__all__ += norm.__all__
+__all__ += padding.__all__
+__all__ += pool.__all__
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

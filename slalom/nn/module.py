@@ -22,8 +22,6 @@ from slalom.nn.hooks import BackwardHooks, RemovableHandle, hooked
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
-__all__ = ["Buffer", "Module", "Parameter"]
-
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
