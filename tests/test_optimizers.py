@@ -210,6 +210,9 @@ def test_no_parameter_may_be_given_twice() -> None:
     with pytest.raises(ConfigError, match="given twice"):
         optimizer.add_param_group({"params": [p]})
     assert len(optimizer.param_groups) == 1
+    with pytest.raises(ConfigError, match="nesterov"):
+        optimizer.add_param_group({"params": [leaf(1.0)], "nesterov": True})
+    assert len(optimizer.param_groups) == 1
 
 
 def test_a_parameter_without_gradient_stands_still_and_so_does_its_count() -> None:
@@ -464,6 +467,27 @@ def test_switching_an_option_on_records_anew() -> None:
     optimizer.param_groups[0]["weight_decay"] = 2.0
     run()
     assert (w.item(), run.traces) == (0.0, 2)
+
+
+def test_a_number_in_place_of_none_records_anew() -> None:
+    w = slalom.tensor(np.eye(3), requires_grad=True)
+    optimizer = optim.Adafactor([w], lr=0.1)
+    run = compiled_step(optimizer)
+    for eps, traces in (((None, 0.001), 1), ((None, 0.1), 1), ((1e-5, 0.1), 2), ((1e-4, 0.1), 2)):
+        optimizer.param_groups[0]["eps"] = eps
+        run()
+        assert run.traces == traces
+
+
+def test_a_count_records_anew() -> None:
+    w = slalom.tensor(np.eye(3), requires_grad=True)
+    optimizer = optim.Muon([w], lr=0.1)
+    run = compiled_step(optimizer)
+    for name, value, traces in (("eps", 1e-3, 1), ("ns_steps", 2, 2)):
+        run()
+        optimizer.param_groups[0][name] = value
+        run()
+        assert run.traces == traces
 
 
 def test_a_new_group_records_anew() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
 
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
-from slalom.optim.optimizer import Group, Hyper, Optimizer, Slots
+from slalom.optim.optimizer import COUNT, FRACTION, Constraints, Group, Hyper, Optimizer, Slots, refuse_wrong
 
 __all__ = ["Lookahead"]
+
+_K, _ALPHA = "lookahead_k", "lookahead_alpha"
+_OWN: Final[Constraints] = {_K: COUNT, _ALPHA: FRACTION}
 
 
 class Lookahead(Optimizer):
@@ -18,10 +21,12 @@ class Lookahead(Optimizer):
     every ``k`` steps: s ← s + α·(w − s),   w ← s,   with α = ``alpha``; s begins at w
 
     Parameter groups and state are those of the inner optimizer, with one tensor ``slow`` more for each parameter, so
-    that schedules, ``state_dict`` and compiled steps work as without it.
+    that schedules, ``state_dict`` and compiled steps work as without it. k and α stand in the groups, as
+    ``lookahead_k`` and ``lookahead_alpha``, are saved with them, and may be set at any time.
 
     Raises: ConfigError for anything but an optimizer with an ``update`` rule, and for k below 1 or α outside 0 … 1.
     Source: Zhang, Lucas, Hinton, Ba (2019), "Lookahead optimizer: k steps forward, 1 step back", algorithm 1.
+    Note: the inner rule keeps its state (momentum) when the weights go back.
 
     >>> from slalom.optim import SGD
     >>> w = Tensor(15.0, requires_grad=True)
@@ -30,20 +35,27 @@ class Lookahead(Optimizer):
     14.5
     """
 
-    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
-        if not isinstance(optimizer, Optimizer) or type(optimizer).update is Optimizer.update:
-            raise ConfigError("Lookahead: optimizer", got=type(optimizer).__name__, needed="one with an update rule")
-        if type(k) is not int or k < 1:
-            raise ConfigError("Lookahead: k", got=k, needed="an integer of at least 1")
-        if not 0 <= alpha <= 1:
-            raise ConfigError("Lookahead: alpha", got=alpha, needed="a number from 0 to 1")
-        self.inner: Optimizer = optimizer
-        self.k, self.alpha = k, alpha
-        self.defaults, self.param_groups, self.state = optimizer.defaults, optimizer.param_groups, optimizer.state
+    constraints: ClassVar[Constraints] = _OWN
 
-    optional = property(lambda self: self.inner.optional)
-    fixed = property(lambda self: self.inner.fixed)
-    constraints = property(lambda self: self.inner.constraints)
+    def __init__(self, optimizer: Any, k: int = 5, alpha: float = 0.5) -> None:
+        wrong = not isinstance(optimizer, Optimizer) or type(optimizer).update is Optimizer.update
+        if wrong or isinstance(optimizer, Lookahead):
+            needed = "one with an update rule, not wrapped yet"
+            raise ConfigError("Lookahead: optimizer", got=type(optimizer).__name__, needed=needed)
+        refuse_wrong("Lookahead", {"k": COUNT, "alpha": FRACTION}, {"k": k, "alpha": alpha})
+        self.inner: Optimizer = optimizer
+        self.optional, self.fixed = optimizer.optional, optimizer.fixed
+        self.defaults = {**optimizer.defaults, _K: k, _ALPHA: alpha}
+        self.param_groups, self.state = optimizer.param_groups, optimizer.state
+        for group in self.param_groups:
+            group.update({_K: k, _ALPHA: alpha})
+
+    def _check(self, group: Group) -> None:
+        self.inner._check(group)
+        refuse_wrong("Lookahead", _OWN, group)
+
+    def _rules(self) -> tuple[Callable[..., Any], ...]:
+        return self.inner._rules()
 
     def slots_for(self, param: Tensor, group: Group) -> tuple[str, ...]:
         return (*self.inner.slots_for(param, group), "slow")
@@ -52,20 +64,17 @@ class Lookahead(Optimizer):
         return Tensor(param.detach()) if name == "slow" else self.inner.slot(name, param, group)
 
     def scalars(self, hyper: Hyper, step: Tensor) -> Hyper:  # type: ignore[override]
-        follow = (step * 0 + self.alpha).where(step % self.k == 0, 0.0)
-        return {**self.inner.scalars(hyper, step), "follow": follow, "meet": follow * 0 + (step % self.k == 0)}
+        return {**self.inner.scalars(hyper, step), "follow": hyper[_ALPHA], "meet": step % hyper[_K] == 0}
 
     def update(self, param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:  # type: ignore[override]
+        slow = slots["slow"]
         ahead, new = self.inner.update(param, grad, {k: v for k, v in slots.items() if k != "slow"}, hyper)
-        slow = slots["slow"] + hyper["follow"] * (ahead - slots["slow"])
-        return slow.where(hyper["meet"] > 0, ahead), {**new, "slow": slow}
-
-    def add_param_group(self, param_group: Group) -> None:
-        self.inner.add_param_group(param_group)
+        slow = (slow + hyper["follow"] * (ahead - slow)).where(hyper["meet"], slow)
+        return slow.where(hyper["meet"], ahead), {**new, "slow": slow}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.inner.state = self.state
 
     def __repr__(self) -> str:
-        return f"Lookahead(k={self.k}, alpha={self.alpha}) of {self.inner!r}"
+        return f"Lookahead of {self.inner!r}"

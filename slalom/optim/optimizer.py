@@ -41,9 +41,14 @@ class Optimizer:
     a compiled step sees the new value at its next call. ``state[p]``: what is kept for a parameter, ``step`` (how often
     it was moved) and the tensors named in ``slots``.
 
-    A subclass gives ``slots`` and ``update``. ``constraints`` says which values of its hyper-parameters make sense,
-    as (words, test) by name; ``optional`` lists the numbers that switch something off where they are 0: the rule gets
-    None for them.
+    A subclass gives ``slots`` and ``update``, and what of the following it needs:
+    ``scalars``: what follows from the step count and the hyper-parameters alone, once a step ·
+    ``slot``: the first value of a slot, where it is not zeros of the parameter's shape ·
+    ``slots_of``, ``slots_for``: which slots there are, where that depends on options or on the parameter's shape ·
+    ``constraints``: which values of its hyper-parameters make sense, as (words, test) by name ·
+    ``optional``: the numbers that switch something off where they are 0: the rule gets None for them ·
+    ``fixed``: the numbers that decide which operations run (how often something is repeated): they stay Python's, and
+    a changed one records anew.
 
     Raises: ConfigError for no parameters, tensors that are not leaves, or options that make no sense.
 
@@ -64,10 +69,9 @@ class Optimizer:
     tensor([ 0.5, -1.5], requires_grad=True)
     """
 
-    slots: ClassVar[tuple[str, ...]] = ()
-    optional: ClassVar[frozenset[str]] = frozenset({"weight_decay"})
-    fixed: ClassVar[frozenset[str]] = frozenset()
-    """Numbers that are counts: they are part of a record, and do not steer it."""
+    slots: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset({"weight_decay"})
+    fixed: frozenset[str] = frozenset()
     constraints: ClassVar[Constraints] = {}
     _steps: int = 0
     """How many steps were made in ordinary loops."""
@@ -223,9 +227,13 @@ class Optimizer:
             slots.append((p, held, [(name, held[name]) for name in ("step", *names[id(p)])]))
             for name in ("step", *names[id(p)]):
                 trace.named(held[name], name if name == "step" else f"{name} of {label[id(p)]}")
-        for rule in (self.update, self.scalars):
+        for rule in self._rules():
             guard_reads(trace, rule)
         trace.guard(("slots", id(group)), f"the state of {what}", lambda: self._holds_slots(slots))
+
+    def _rules(self) -> tuple[Callable[..., Any], ...]:
+        """The functions whose reading of names a record depends on."""
+        return self.update, self.scalars
 
     def _holds_slots(self, slots: Any) -> bool:
         for p, held, tensors in slots:
@@ -238,12 +246,14 @@ class Optimizer:
 
     def _structure(self, group: Group) -> list[Any]:
         """What of the groups, and of this one's options, decides which operations run."""
-        optional = self.optional
+        optional, fixed = self.optional, self.fixed
         return [*map(id, self.param_groups), *map(id, group["params"])] + [
             # A plain number is the common case: all that counts is whether it switches something off.
-            name not in optional or value != 0
-            if type(value) in (float, int) and name not in self.fixed
-            else (value if name in self.fixed else _kind(value, name in optional))
+            value
+            if name in fixed
+            else value != 0 or name not in optional
+            if type(value) in (float, int)
+            else _kind(value, name in optional)
             for name in self.defaults
             for value in (group[name],)
         ]
@@ -295,9 +305,7 @@ class Optimizer:
         return list(params)
 
     def _check(self, group: Group) -> None:
-        for name, (needed, holds) in {**_EVERYWHERE, **self.constraints}.items():
-            if name in group and not isinstance(group[name], Tensor) and not _holds(holds, group[name]):
-                raise ConfigError(f"{type(self).__name__}: {name}", got=group[name], needed=needed)
+        refuse_wrong(type(self).__name__, {**_EVERYWHERE, **self.constraints}, group)
 
     def state_dict(self) -> dict[str, Any]:
         """State and options by the position of each parameter, in PyTorch's layout; tensors are not copied."""
@@ -317,29 +325,39 @@ class Optimizer:
             raise ModelFileError(f"{what}: saved groups", got=f"sizes {sizes}", needed=f"sizes {needed}")
         state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         for group, other in zip(self.param_groups, saved, strict=True):
-            counts: dict[float, Tensor] = {}
-            for p, i in zip(group["params"], other["params"], strict=True):
-                held = {name: value for name, value in state_dict["state"].get(i, {}).items() if value is not None}
-                if held and type(self).update is not Optimizer.update:
-                    count = float(held.pop("step", 1))  # PyTorch's SGD keeps no count
-                    state[p]["step"] = counts.setdefault(count, Tensor(count, dtype=float64))
-                for name, value in held.items():
-                    if type(self).update is Optimizer.update and np.shape(value) not in (p.shape, ()):
-                        state[p][name] = deepcopy(value)  # what a step() of its own keeps is its own affair
-                        continue
-                    known = name in self.slots_for(p, {**group, **other})
-                    like = self.slot(name, p, {**group, **other}) if known else p
-                    state[p][name] = _loaded(value, like, f"{what}: saved {name}")
+            meant = {**group, **other, "params": group["params"]}
+            state.update(self._restored(meant, other["params"], state_dict["state"]))
         for group, other in zip(self.param_groups, saved, strict=True):
             options = {name: deepcopy(value) for name, value in other.items() if name != "params"}
             for name, default in self.defaults.items():
                 if isinstance(default, tuple) and name in options:
                     options[name] = tuple(options[name])  # JSON knows lists only
-            self._check(options)
+            self._check({**group, **options})
             group.update(options)
         self.state = state
         # A run that goes on makes its next step in the same way as one that was never interrupted.
         self._steps = max((int(held["step"].item()) for held in state.values() if "step" in held), default=0)
+
+    def _restored(self, group: Group, places: Sequence[int], saved: Mapping[int, Any]) -> dict[Tensor, dict[str, Any]]:
+        """The state of a group's parameters, whose saved state stands at these places."""
+        state: dict[Tensor, dict[str, Any]] = {}
+        counts: dict[float, Tensor] = {}
+        ruled = type(self).update is not Optimizer.update
+        for p, i in zip(group["params"], places, strict=True):
+            held = {name: value for name, value in saved.get(i, {}).items() if value is not None}
+            if not held:
+                continue
+            state[p] = {}
+            if ruled:
+                count = float(held.pop("step", 1))  # PyTorch's SGD keeps no count
+                state[p]["step"] = counts.setdefault(count, Tensor(count, dtype=float64))
+            for name, value in held.items():
+                if not ruled and np.shape(value) not in (p.shape, ()):
+                    state[p][name] = deepcopy(value)  # what a step() of its own keeps is its own affair
+                    continue
+                like = self.slot(name, p, group) if name in self.slots_for(p, group) else p
+                state[p][name] = _loaded(value, like, f"{type(self).__name__}: saved {name}")
+        return state
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -376,14 +394,17 @@ def _kind(value: Any, optional: bool) -> Any:
     if isinstance(value, Tensor):
         return id(value)
     if isinstance(value, tuple):
-        return (tuple, tuple(None if isinstance(item, Real) else item for item in value), len(value))
+        return (tuple, *(Real if isinstance(item, Real) else item for item in value))
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return (Real, bool(optional and value == 0))
 
 
 def _cast(value: Any, dtype: DType) -> Any:
-    return apply(CAST, value, dtype=dtype) if isinstance(value, Tensor) and value.dtype != dtype else value
+    """A number in the dtype of a parameter; conditions, and what is no tensor, as they are."""
+    if not isinstance(value, Tensor) or value.dtype == dtype or value.dtype.kind != "f":
+        return value
+    return apply(CAST, value, dtype=dtype)
 
 
 def _loaded(value: Any, p: Tensor, what: str) -> Any:
@@ -396,15 +417,23 @@ def _loaded(value: Any, p: Tensor, what: str) -> Any:
     return tensor
 
 
+def refuse_wrong(what: str, constraints: Constraints, group: Group) -> None:
+    """Raise ConfigError for the first option of a group that makes no sense."""
+    for name, (needed, holds) in constraints.items():
+        if name in group and not isinstance(group[name], Tensor) and not _holds(holds, group[name]):
+            raise ConfigError(f"{what}: {name}", got=group[name], needed=needed)
+
+
 def _holds(rule: Callable[[Any], bool], value: Any) -> bool:
     try:
         return bool(rule(value))
-    except TypeError:
+    except (IndexError, TypeError):
         return False
 
 
 AT_LEAST_0: Final = ("a number of at least 0", lambda value: 0 <= value < float("inf"))
 BETAS: Final = ("two numbers of at least 0, below 1", lambda value: len(value) == 2 and all(0 <= b < 1 for b in value))
+COUNT: Final = ("an integer of at least 1", lambda value: type(value) is int and value >= 1)
 FRACTION: Final = ("a number from 0 to 1", lambda value: 0 <= value <= 1)
 SWITCH: Final = ("True or False", lambda value: isinstance(value, bool))
 _EVERYWHERE: Final[Constraints] = {"lr": AT_LEAST_0, "weight_decay": AT_LEAST_0, "maximize": SWITCH}

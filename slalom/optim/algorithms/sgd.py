@@ -51,9 +51,8 @@ class SGD(Optimizer):
         options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         super().__init__(params, {**options, "nesterov": nesterov, "maximize": maximize})
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+    def _check(self, group: Group) -> None:
+        super()._check(group)
         if group["nesterov"] and (not group["momentum"] or group["dampening"]):
             got = f"momentum {group['momentum']}, dampening {group['dampening']}"
             raise ConfigError("SGD: nesterov", got=got, needed="momentum above 0, dampening 0")
