@@ -176,3 +176,9 @@ def test_what_is_refused() -> None:
         optim.LBFGS([w]).step()
     with pytest.raises(StagingError, match=r"LBFGS.step\(\) while staging, at .*test_lbfgs"):
         slalom.compile(lambda: optim.LBFGS([w]).step(w.sum))()
+
+
+def test_trainer_says_that_it_has_no_closure() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(ConfigError, match=r"Trainer: optimizer: got LBFGS; .*step\(closure\)"):
+        slalom.Trainer(model, nn.MSELoss(), optim.LBFGS(model.parameters()))

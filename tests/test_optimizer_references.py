@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import slalom
 from slalom import optim
-from tests.table_optimizers import CASE_IDS, CASES, PROBLEMS, Row, State, walk
+from tests.table_optimizers import CASE_IDS, CASES, PROBLEMS, TABLE, Row, State, walk
 
 Array = np.ndarray
 
@@ -38,6 +40,50 @@ def test_walks_as_the_paper_says(row: Row, options: dict[str, Any], problem: str
         if t in (1, 10, 30, 100):
             for ours, theirs in zip(found, params, strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=max(task.tolerance, 1e-9), err_msg=f"step {t}")
+
+
+# --- ε inside the root, which PyTorch has not ----------------------------------------------------------------------
+def _adam(w: Array, g: Array, t: int, s: State, lr: float, eps: float) -> Array:
+    s["m"], s["v"] = 0.9 * s.get("m", 0.0 * g) + 0.1 * g, 0.999 * s.get("v", 0.0 * g) + 0.001 * g**2
+    return w - lr * s["m"] / (1 - 0.9**t) / np.sqrt(s["v"] / (1 - 0.999**t) + eps)
+
+
+def _rmsprop(w: Array, g: Array, t: int, s: State, lr: float, eps: float) -> Array:
+    s["v"] = 0.99 * s.get("v", 0.0 * g) + 0.01 * g**2
+    return w - lr * g / np.sqrt(s["v"] + eps)
+
+
+def _adagrad(w: Array, g: Array, t: int, s: State, lr: float, eps: float) -> Array:
+    s["v"] = s.get("v", 0.0 * g) + g**2
+    return w - lr * g / np.sqrt(s["v"] + eps)
+
+
+INSIDE: dict[str, Callable[[Array, Array, int, State, float, float], Array]] = {
+    "Adam": _adam,
+    "AdamW": lambda w, g, t, s, lr, eps: _adam(w * (1 - lr * 0.01), g, t, s, lr, eps),
+    "RMSprop": _rmsprop,
+    "Adagrad": _adagrad,
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_epsilon_inside_the_root(name: str) -> None:
+    w = np.array([1.0, -2.0, 0.5])
+    param, state = slalom.tensor(w, requires_grad=True), State()
+    optimizer = getattr(optim, name)([param], lr=0.02, eps=1e-2, eps_inside_sqrt=True)
+    for t in range(1, 101):
+        gradient = w * np.array([1e-3, 0.1, 10.0])
+        w = INSIDE[name](w, gradient, t, state, 0.02, 1e-2)
+        param.grad = slalom.tensor(gradient)
+        optimizer.step()
+        np.testing.assert_allclose(param.detach().numpy(), w, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_every_option_is_in_a_sample(row: Row) -> None:
+    options = set(inspect.signature(getattr(optim, row.name)).parameters) - {"params"}
+    elsewhere = {"eps_inside_sqrt"} if row.name in INSIDE else set()
+    assert options - {name for sample in row.samples for name in sample} == elsewhere
 
 
 def test_muon_is_that_of_pytorch_but_for_bfloat16() -> None:

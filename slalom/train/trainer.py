@@ -13,7 +13,7 @@ from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DataError
 from slalom.nn import Module
-from slalom.optim import Adam, Optimizer
+from slalom.optim import LBFGS, Adam, Optimizer
 from slalom.train import model_file
 from slalom.train.callbacks import Callback
 from slalom.train.checkpoint import Checkpoint
@@ -118,6 +118,9 @@ class Trainer:
     def _check_optimizer(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
             raise ConfigError("Trainer: optimizer", got=repr(self.optimizer), needed="an optimizer of slalom.optim")
+        if isinstance(self.optimizer, LBFGS):
+            hint = "in a loop of your own, call optimizer.step(closure) with all the data"
+            raise ConfigError("Trainer: optimizer", got="LBFGS", needed="one that moves once a batch", hint=hint)
         own = {id(p) for p in self.model.parameters()}
         held = [p for group in self.optimizer.param_groups for p in group["params"]]
         if own and not any(id(p) in own for p in held):

@@ -211,11 +211,10 @@ class Muon(Optimizer):
         rest = {"ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
         super().__init__(params, {**options, **rest, "maximize": maximize})
 
-    def add_param_group(self, param_group: Group) -> None:
-        super().add_param_group(param_group)
-        for p in self.param_groups[-1]["params"]:
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        for p in group["params"]:
             if p.ndim != 2:
-                del self.param_groups[-1]
                 hint = "give it to AdamW"
                 raise ConfigError("Muon: a parameter", got=f"shape {p.shape}", needed="a matrix", hint=hint)
 
