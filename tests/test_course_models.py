@@ -240,27 +240,6 @@ def test_c10_e17_and_e18_the_class_of_the_course_line_by_line() -> None:
         np.testing.assert_allclose(values(found), expected, rtol=1e-11)
 
 
-@pytest.mark.parametrize(("x", "solved"), [(XOR_X, 18), (with_bias_column(XOR_X), 20)], ids=["no bias", "bias column"])
-def test_c11_how_often_the_class_of_the_course_solves_xor(x: Array, solved: int) -> None:
-    seeds = [course_weights(x.shape[1], seed) for seed in range(20)]
-    model = CourseNet(*(np.stack(drawn) for drawn in zip(*seeds, strict=True)))  # 20 networks, side by side
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    inputs, target = tensor(x), tensor(XOR_Y)
-
-    @slalom.compile
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        loss = ((model(inputs) - target) ** 2).sum()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    for _ in range(10_000):
-        step()
-    right = (values(model(inputs)) > 0.5) == (XOR_Y > 0.5)
-    assert right.all((1, 2)).sum() == solved
-
-
 def test_c12_sigmoid_saturates_and_is_not_centred_and_relu_dies() -> None:
     slope = slalom.grad(lambda z: z.sigmoid().sum())(tensor([-10.0, 0.0, 10.0], dtype="float64"))
     np.testing.assert_allclose(values(slope), [4.5396e-5, 0.25, 4.5396e-5], rtol=1e-4)

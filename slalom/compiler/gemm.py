@@ -26,8 +26,8 @@ from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, 
 _BYTES: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
 _BLOCK: Final = 4
 """Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
-
-
+_ROWS: Final = {1: (8, 10, 12, 6, 4), 2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}
+"""By the vectors of a tile its rows, and other numbers of them that a small M may fill better."""
 _STAYS: Final = 24 << 10
 """Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
 _CHUNK: Final = 8
@@ -120,17 +120,21 @@ def choose(
         rows, vectors = 4, 1
     elif register_bytes < 64:  # 16 registers hold the sums, one vector of B and one element of A
         rows, vectors = max(1, (15 - wide) // wide), 1
-    elif scalar == "float" and n > LANES:
-        # 32 registers, of which at most 24 hold sums. Every multiplication takes (rows + vectors) / (rows · vectors)
-        # loads: with 6 × 4 of them less than one of the two that a cycle has room for, or the one.
-        vectors = -(-n // LANES) if n <= 3 * LANES else 4 if n >= 512 or -(-n // LANES) % 4 in (0, 3) else 2
-        rows = {2: 8, 3: 8, 4: 6}[vectors]
+    else:
+        # 32 registers, of which at most 24 hold sums. A tile loads rows + vectors for rows · vectors multiplications:
+        # 0.42 for each with 6 × 4, 0.63 with 8 × 2, which a processor feels that loads less than twice a cycle.
+        columns = -(-n // LANES)
+        if scalar == "double" or columns <= 1:
+            vectors = 1
+        elif columns <= 3:
+            vectors = columns
+        else:
+            vectors = 4 if n >= 512 or columns % 4 in (0, 3) else 2
+        rows, *others = _ROWS[vectors]
         if m is not None:
-            padded = {r: -(-m // r) * r for r in {2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}[vectors]}
+            padded = {r: -(-m // r) * r for r in (rows, *others)}
             best = min(padded, key=padded.__getitem__)
             rows = best if 1.1 * padded[best] < padded[rows] else rows
-    else:
-        rows, vectors = 8, 1
     return Product(scalar, rows, vectors, batched, indexed, logical)
 
 
@@ -149,7 +153,6 @@ class _Emitter:
 
     def __init__(self, b: Builder, product: Product, operands: Operands, epilogue: Epilogue, direct: bool) -> None:
         self.b, self.product, self.operands, self.epilogue = b, product, operands, epilogue
-        self.direct = direct
         self.scalar, self.vector = Type(product.scalar), Type(product.scalar, LANES)
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))

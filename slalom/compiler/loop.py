@@ -23,7 +23,7 @@ from slalom.compiler.threads import Call, Outcome, Reason, Table
 from slalom.core import kernels
 from slalom.core.dtype import int64
 from slalom.core.graph import Type
-from slalom.core.node import Storage
+from slalom.core.node import Storage, note_writes
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor
 
@@ -168,8 +168,7 @@ class Loop:
         for storage, copy in copies:
             if storage in self._written:
                 np.copyto(storage.array, copy)
-        for storage in self._written:
-            storage.note_write()
+        note_writes(self._written)
         if self._generator is not None:
             self._generator.write(self._state)
         return outcome

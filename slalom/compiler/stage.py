@@ -194,6 +194,7 @@ class Compiled:
             times = [min(of_call) for of_call in zip(*run.clock, strict=True)]
         finally:
             run.clock = None
+        # After the kernels there may be copies, which have no cost of their own.
         timings = [Timing(*cost, seconds) for cost, seconds in zip(program.cost, times, strict=False)]
         return Profile(timings, fma_peak())
 

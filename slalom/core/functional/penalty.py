@@ -24,6 +24,10 @@ def _total(
     return total * strength
 
 
+def _half_square(w: Tensor) -> Tensor:
+    return (w * w).sum() * 0.5
+
+
 def l1_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> Tensor:
     """λ Σ|w| over all elements of all parameters, which draws many of them towards 0; derivative λ·sign(w), 0 at 0.
 
@@ -48,7 +52,7 @@ def l2_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> 
     >>> l2_penalty([Tensor([1.0, -2.0]), Tensor([3.0])], 0.5)
     tensor(3.5000)
     """
-    return _total("l2_penalty", parameters, 0.5 * strength, lambda w: (w * w).sum())
+    return _total("l2_penalty", parameters, strength, _half_square)
 
 
 def elastic_net_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0, l1_ratio: float = 0.5) -> Tensor:
@@ -60,6 +64,8 @@ def elastic_net_penalty(parameters: Tensor | Iterable[Tensor], strength: float =
     """
     if not 0 <= l1_ratio <= 1:
         raise ConfigError("elastic_net_penalty: l1_ratio", got=l1_ratio, needed="0 to 1")
-    chosen = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    one = _total("elastic_net_penalty", chosen, strength * l1_ratio, lambda w: w.abs().sum())
-    return one + l2_penalty(chosen, strength * (1 - l1_ratio))
+
+    def size(w: Tensor) -> Tensor:
+        return w.abs().sum() * l1_ratio + _half_square(w) * (1 - l1_ratio)
+
+    return _total("elastic_net_penalty", parameters, strength, size)

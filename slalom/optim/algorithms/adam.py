@@ -10,6 +10,18 @@ from slalom.optim.optimizer import AT_LEAST_0, BETAS, SWITCH, Constraints, Group
 __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
 
+def with_shares(hyper: Hyper) -> Hyper:
+    """The hyper-parameters, and how much of running means with ``betas`` stays and comes at each step."""
+    beta1, beta2 = hyper["betas"]
+    return {**hyper, "keep1": beta1, "gain1": 1 - beta1, "keep2": beta2, "gain2": 1 - beta2}
+
+
+def moments(grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Tensor]:
+    """The running means of the gradient and of its square, with this gradient in them."""
+    mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
+    return mean, hyper["keep2"] * slots["exp_avg_sq"] + hyper["gain2"] * (grad * grad)
+
+
 class Adam(Optimizer):
     """Adaptive moment estimation.
 
@@ -68,21 +80,16 @@ class Adam(Optimizer):
         root = (1 - beta2**step).sqrt()
         eps = hyper["eps"] * root  # √v̂ = √v / root
         return {
-            **hyper,
+            **with_shares(hyper),
             "eps": eps * root if hyper["eps_inside_sqrt"] else eps,
             "rate": hyper["lr"] * root / (1 - beta1**step),
-            "keep1": beta1,
-            "gain1": 1 - beta1,
-            "keep2": beta2,
-            "gain2": 1 - beta2,
         }
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         if hyper["weight_decay"] is not None:
             grad = grad + hyper["weight_decay"] * param
-        mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
-        square = hyper["keep2"] * slots["exp_avg_sq"] + hyper["gain2"] * (grad * grad)
+        mean, square = moments(grad, slots, hyper)
         new = {"exp_avg": mean, "exp_avg_sq": square}
         if hyper["amsgrad"]:
             square = new["max_exp_avg_sq"] = slots["max_exp_avg_sq"].maximum(square)
@@ -182,9 +189,8 @@ class Adamax(Optimizer):
 
     @staticmethod
     def scalars(hyper: Hyper, step: Tensor) -> Hyper:
-        beta1, beta2 = hyper["betas"]
-        rate = hyper["lr"] / (1 - beta1**step)
-        return {**hyper, "rate": rate, "keep1": beta1, "gain1": 1 - beta1, "keep2": beta2}
+        beta1, _ = hyper["betas"]
+        return {**with_shares(hyper), "rate": hyper["lr"] / (1 - beta1**step)}
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
@@ -244,15 +250,13 @@ class NAdam(Optimizer):
     def scalars(hyper: Hyper, step: Tensor) -> Hyper:
         beta1, beta2 = hyper["betas"]
         now, then = (beta1 * (1 - 0.5 * 0.96 ** (t * hyper["momentum_decay"])) for t in (step, step + 1))
-        means = {"keep1": beta1, "gain1": 1 - beta1, "keep2": beta2, "gain2": 1 - beta2}
-        return {**_with_decay(hyper), **means, "mu": now, "next": then, "root": (1 - beta2**step).sqrt()}
+        return {**_with_decay(with_shares(hyper)), "mu": now, "next": then, "root": (1 - beta2**step).sqrt()}
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         param, grad = _decayed(param, grad, hyper)
         product = slots["mu_product"] * hyper["mu"]
-        mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
-        square = hyper["keep2"] * slots["exp_avg_sq"] + hyper["gain2"] * (grad * grad)
+        mean, square = moments(grad, slots, hyper)
         root = square.sqrt() / hyper["root"] + hyper["eps"]
         here = hyper["lr"] * (1 - hyper["mu"]) / (1 - product)
         ahead = hyper["lr"] * hyper["next"] / (1 - product * hyper["next"])
@@ -304,15 +308,13 @@ class RAdam(Optimizer):
         rectified, long = length > 5, length.maximum(5.0)
         ratio = (long - 4) * (long - 2) * limit / ((limit - 4) * (limit - 2) * long)
         rate = hyper["lr"] / (1 - beta1**step)
-        means = {"keep1": beta1, "gain1": 1 - beta1, "keep2": beta2, "gain2": 1 - beta2}
         adaptive = (rate * (ratio.maximum(0.0) * rest).sqrt()).where(rectified, 0.0)
-        return {**_with_decay(hyper), **means, "adaptive": adaptive, "plain": rate.where(~rectified, 0.0)}
+        return {**_with_decay(with_shares(hyper)), "adaptive": adaptive, "plain": rate.where(~rectified, 0.0)}
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
         param, grad = _decayed(param, grad, hyper)
-        mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
-        square = hyper["keep2"] * slots["exp_avg_sq"] + hyper["gain2"] * (grad * grad)
+        mean, square = moments(grad, slots, hyper)
         scaled = hyper["adaptive"] * (mean / (square.sqrt() + hyper["eps"]))
         step = scaled.where(hyper["adaptive"] > 0, hyper["plain"] * mean)
         return param - step, {"exp_avg": mean, "exp_avg_sq": square}

@@ -10,6 +10,7 @@ import numpy as np
 from slalom.core.functional.creation import zeros
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
+from slalom.optim.algorithms.adam import moments, with_shares
 from slalom.optim.optimizer import AT_LEAST_0, BETAS, SWITCH, Constraints, Group, Hyper, Optimizer, ParamsT, Slots
 
 __all__ = ["LAMB", "Adafactor", "Muon"]
@@ -55,13 +56,11 @@ class LAMB(Optimizer):
     @staticmethod
     def scalars(hyper: Hyper, step: Tensor) -> Hyper:
         beta1, beta2 = hyper["betas"]
-        means = {"keep1": beta1, "gain1": 1 - beta1, "keep2": beta2, "gain2": 1 - beta2}
-        return {**hyper, **means, "first": 1 - beta1**step, "second": (1 - beta2**step).sqrt()}
+        return {**with_shares(hyper), "first": 1 - beta1**step, "second": (1 - beta2**step).sqrt()}
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
-        mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
-        square = hyper["keep2"] * slots["exp_avg_sq"] + hyper["gain2"] * (grad * grad)
+        mean, square = moments(grad, slots, hyper)
         ratio = mean / hyper["first"] / (square.sqrt() / hyper["second"] + hyper["eps"])
         if hyper["weight_decay"] is not None:
             ratio = ratio + hyper["weight_decay"] * param

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from slalom.core.functional.creation import full
 from slalom.core.tensor import Tensor
+from slalom.optim.algorithms.adam import with_shares
 from slalom.optim.optimizer import BETAS, Constraints, Group, Hyper, Optimizer, ParamsT, Slots
 
 __all__ = ["Lion", "Rprop"]
@@ -102,11 +103,8 @@ class Lion(Optimizer):
 
     @staticmethod
     def scalars(hyper: Hyper, step: Tensor) -> Hyper:
-        beta1, beta2 = hyper["betas"]
         decay = hyper["weight_decay"]
-        shrink = None if decay is None else 1 - hyper["lr"] * decay
-        means = {"keep1": beta1, "gain1": 1 - beta1, "keep2": beta2, "gain2": 1 - beta2}
-        return {**hyper, **means, "shrink": shrink}
+        return {**with_shares(hyper), "shrink": None if decay is None else 1 - hyper["lr"] * decay}
 
     @staticmethod
     def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
