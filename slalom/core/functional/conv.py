@@ -38,7 +38,7 @@ def batched(name: str, input: Tensor, rank: int) -> tuple[Tensor, bool]:
         return input, True
     if input.ndim == rank + 1:
         return input.reshape(1, *input.shape), False
-    axes = ", ".join(["T", "H, W", "D, H, W"][rank - 1 : rank])
+    axes = ("T", "H, W", "D, H, W")[rank - 1]
     raise ShapeError(f"{name}: input", got=f"shape {input.shape}", needed=f"(B, C, {axes}) or (C, {axes})")
 
 
