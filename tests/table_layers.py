@@ -6,6 +6,8 @@ Families of layers have tables of their own, which are joined here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import table_layers_activation
 import table_layers_attention
 import table_layers_channels
@@ -29,6 +31,17 @@ TABLES = (
     table_layers_attention,
     table_layers_container,
 )
+
+
+def _maxout(nn: Any, pieces: int, bias: bool = True) -> Any:
+    """A wide Linear, and the largest of every few features."""
+
+    class Maxout(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).unflatten(-1, (3, pieces)).max(-1).values
+
+    return Maxout(5, 3 * pieces, bias)
+
 
 LAYERS: tuple[Row, ...] = (
     Row("Identity", lambda nn: nn.Identity(54, unused=0.1), ANY),
@@ -79,6 +92,25 @@ LAYERS: tuple[Row, ...] = (
         ROWS_OF_5,
         out=last(1),
         state={"weight": (1, 5)},
+        variant="no-bias",
+    ),
+    Row(
+        "Maxout",
+        lambda nn: nn.Maxout(5, 3),
+        ROWS_OF_5,
+        out=last(3),
+        state={"weight": (6, 5), "bias": (6,)},
+        reference=lambda nn: _maxout(nn, 2),
+        errors=((Sample((64, 8)), r"Maxout 5→3: input has 8 features, needs 5; input shape \(64, 8\)"),),
+        bad=((lambda nn: nn.Maxout(5, 3, num_pieces=0), r"Maxout: num_pieces: got 0; needed at least 1"),),
+    ),
+    Row(
+        "Maxout",
+        lambda nn: nn.Maxout(5, 3, num_pieces=4, bias=False),
+        ROWS_OF_5,
+        out=last(3),
+        state={"weight": (12, 5)},
+        reference=lambda nn: _maxout(nn, 4, bias=False),
         variant="no-bias",
     ),
     Row(

@@ -14,7 +14,7 @@ from slalom.nn import functional as F
 from slalom.nn import init
 from slalom.nn.module import Module, Parameter
 
-__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "NTKLinear", "Unflatten"]
+__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Maxout", "NTKLinear", "Unflatten"]
 
 
 class Identity(Module):
@@ -147,6 +147,50 @@ class NTKLinear(Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, gain={self.gain}, beta={self.beta}"
+
+
+class Maxout(Linear):
+    """The largest of k linear maps, for each output: a convex activation of line segments, which is learned.
+
+    yᵢ = maxⱼ (x·Wᵢⱼᵀ + bᵢⱼ), j = 1 … k = ``num_pieces``
+
+    Two pieces, one of them 0, are a ReLU; one is a Linear. Weights and biases start in U(−1/√in, 1/√in).
+
+    Shapes: (…, in_features) → (…, out_features); weight (out_features·k, in_features), bias (out_features·k), in which
+    the k pieces of an output stand one after another.
+    Raises: ConfigError for less than 1 piece; ShapeError naming both numbers when the input's last axis is another.
+    Source: Goodfellow et al. (2013), "Maxout networks", section 3.
+    Note: PyTorch has none. Where pieces are equal, the gradient is shared among them.
+
+    >>> layer = Maxout(1, 1, bias=False)
+    >>> layer.weight.data = Tensor([[1.0], [-1.0]])
+    >>> layer(Tensor([[-3.0], [2.0]])).flatten().detach()
+    tensor([3., 2.])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_pieces: int = 2,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        if num_pieces < 1:
+            raise ConfigError("Maxout: num_pieces", got=num_pieces, needed="at least 1")
+        super().__init__(in_features, out_features * num_pieces, bias, device, dtype)
+        self.out_features, self.num_pieces = out_features, num_pieces
+
+    def forward(self, input: Tensor) -> Tensor:
+        pieces = F.linear(input, self.weight, self.bias)  # (…, out·k)
+        return pieces.unflatten(-1, (self.out_features, self.num_pieces)).amax(-1)  # (…, out)
+
+    def _label(self) -> str:
+        return f"Maxout {self.in_features}→{self.out_features}"
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_pieces={self.num_pieces}"
 
 
 class Bilinear(Module):
