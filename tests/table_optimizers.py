@@ -57,6 +57,17 @@ def _lion(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
     return w - o["lr"] * (direction + o.get("weight_decay", 0.0) * w)
 
 
+def _adabelief(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
+    (b1, b2), eps, decay = o.get("betas", (0.9, 0.999)), o.get("eps", 1e-16), o.get("weight_decay", 0.0)
+    if o.get("decoupled_weight_decay", True):
+        w = w * (1 - o["lr"] * decay)
+    else:
+        g = g + decay * w
+    state["m"] = b1 * state.get("m", 0 * w) + (1 - b1) * g
+    state["s"] = b2 * state.get("s", 0 * w) + (1 - b2) * (g - state["m"]) ** 2 + eps
+    return w - o["lr"] * state["m"] / (1 - b1**t) / (np.sqrt(state["s"] / (1 - b2**t)) + eps)
+
+
 def _lamb(w: Array, g: Array, t: int, state: State, o: dict[str, Any]) -> Array:
     (b1, b2), eps = o.get("betas", (0.9, 0.999)), o.get("eps", 1e-6)
     state["m"] = b1 * state.get("m", 0 * w) + (1 - b1) * g
@@ -253,6 +264,19 @@ TABLE = (
         ),
         wrong=ADAM_WRONG[:-2],
         reference=_lion,
+    ),
+    Row(
+        "AdaBelief",
+        samples=(
+            {"lr": 0.02},
+            {"lr": 0.02, "weight_decay": 0.1},
+            {"lr": 0.02, "weight_decay": 0.1, "decoupled_weight_decay": False},
+            {"lr": 0.02, "betas": (0.5, 0.9)},
+            {"lr": 0.02, "eps": 1e-4},
+            {"lr": 0.001, "maximize": True},
+        ),
+        wrong=(*ADAM_WRONG[:-1], ({"decoupled_weight_decay": 1}, "decoupled_weight_decay: got 1")),
+        reference=_adabelief,
     ),
     Row(
         "LAMB",

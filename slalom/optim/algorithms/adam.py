@@ -7,7 +7,7 @@ from typing import ClassVar
 from slalom.core.tensor import Tensor
 from slalom.optim.optimizer import AT_LEAST_0, BETAS, SWITCH, Constraints, Group, Hyper, Optimizer, ParamsT, Slots
 
-__all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
+__all__ = ["AdaBelief", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
 
 def with_shares(hyper: Hyper) -> Hyper:
@@ -318,3 +318,59 @@ class RAdam(Optimizer):
         scaled = hyper["adaptive"] * (mean / (square.sqrt() + hyper["eps"]))
         step = scaled.where(hyper["adaptive"] > 0, hyper["plain"] * mean)
         return param - step, {"exp_avg": mean, "exp_avg_sq": square}
+
+
+class AdaBelief(Optimizer):
+    """Adam that divides by how far gradients are from their mean, not by how large they are.
+
+    m ← β₁·m + (1 − β₁)·g,            m̂ = m/(1 − β₁ᵗ)
+    s ← β₂·s + (1 − β₂)·(g − m)² + ε,  ŝ = s/(1 − β₂ᵗ)
+    w ← w − η·m̂/(√ŝ + ε)
+
+    with η = ``lr``, (β₁, β₂) = ``betas``, ε = ``eps``, and t the count of steps, from 1. ``weight_decay`` shrinks the
+    parameter as in AdamW, or without ``decoupled_weight_decay`` is added to the gradient.
+
+    Raises: ConfigError for negative numbers, and betas outside 0 ≤ β < 1.
+    Source: Zhuang et al. (2020), "AdaBelief optimizer: adapting stepsizes by the belief in observed gradients",
+    algorithm 1; ε and decay are those of their program, whose rectification is RAdam's and left out.
+    Note: PyTorch has none. Where gradients stay the same, s fades and steps grow; at first w moves by η/β₁, not by η.
+    With β₁ = 0 the mean is the gradient, and nothing but ε is left to divide by.
+
+    >>> w = Tensor(15.0, requires_grad=True)
+    >>> optimizer = AdaBelief([w], lr=0.1)
+    >>> ((w - 10) ** 2).backward(); optimizer.step(); f"{w.item():.4f}"
+    '14.8889'
+    """
+
+    slots = ("exp_avg", "exp_avg_var")
+    constraints: ClassVar[Constraints] = {"betas": BETAS, "eps": AT_LEAST_0, "decoupled_weight_decay": SWITCH}
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-16,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = True,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**options, "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize})
+
+    @staticmethod
+    def scalars(hyper: Hyper, step: Tensor) -> Hyper:
+        beta1, beta2 = hyper["betas"]
+        root = (1 - beta2**step).sqrt()
+        rate = hyper["lr"] * root / (1 - beta1**step)
+        return {**_with_decay(with_shares(hyper)), "rate": rate, "eps_of_root": hyper["eps"] * root}
+
+    @staticmethod
+    def update(param: Tensor, grad: Tensor, slots: Slots, hyper: Hyper) -> tuple[Tensor, Slots]:
+        param, grad = _decayed(param, grad, hyper)
+        mean = hyper["keep1"] * slots["exp_avg"] + hyper["gain1"] * grad
+        surprise = grad - mean
+        var = hyper["keep2"] * slots["exp_avg_var"] + hyper["gain2"] * (surprise * surprise) + hyper["eps"]
+        step = hyper["rate"] * (mean / (var.sqrt() + hyper["eps_of_root"]))
+        return param - step, {"exp_avg": mean, "exp_avg_var": var}
