@@ -8,6 +8,17 @@ from slalom.optim import schedules as S
 from tests import schedule_rows as formulas
 from tests.schedule_rows import Adapter, Row, another_optimizer
 
+
+def _warmup_stable_decay(
+    t: float, steps: float, warmup: float, decay: float, start: float = 1, end: float = 0, anneal: str = "linear"
+) -> float:
+    if t < steps - decay:
+        return start if t >= warmup else start * t / warmup
+    left = max(steps - t, 0) / decay
+    fallen = {"linear": 1 - left, "cos": math.cos(math.pi / 2 * left) ** 2, "sqrt": math.sqrt(1 - left)}
+    return start + (end - start) * fallen[anneal]
+
+
 LINE, FALL = S.linear(steps=10, start=0.2, end=1.0), S.exponential(base=0.5, steps=4)
 
 SCHEDULES = (
@@ -162,6 +173,24 @@ SCHEDULES = (
         (
             ({"steps": 5, "flat": 5}, "flat_cosine: flat: got 5, with 5 steps"),
             ({"steps": 5, "flat": -1}, "flat: got -1"),
+        ),
+    ),
+    Row(
+        "warmup_stable_decay",
+        _warmup_stable_decay,
+        (
+            {"steps": 20, "warmup": 5, "decay": 8},
+            {"steps": 20, "warmup": 0, "decay": 20, "anneal": "cos"},
+            {"steps": 4000, "warmup": 10, "decay": 800, "anneal": "sqrt", "start": 0.1, "end": 0.001},
+            {"steps": 12, "warmup": 4.5, "decay": 7.5, "anneal": "sqrt"},
+            {"steps": 24, "warmup": 2, "decay": 0.5, "end": 3.0},
+            {"steps": 10, "warmup": 0.5, "decay": 6, "anneal": "cos", "end": 0.1},
+        ),
+        (
+            ({"steps": 5, "warmup": 2, "decay": 4}, "decay: got 4 after a warmup of 2, with 5 steps; needed no more"),
+            ({"steps": 5, "warmup": 2, "decay": 0}, "decay: got 0; needed a finite number above 0"),
+            ({"steps": 5, "warmup": -1, "decay": 2}, "warmup: got -1"),
+            ({"steps": 5, "warmup": 1, "decay": 2, "anneal": "exp"}, "anneal: got exp; needed one of 'linear', 'cos'"),
         ),
     ),
     Row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from slalom.errors import ConfigError
@@ -41,6 +41,7 @@ __all__ = [
     "cyclic",
     "flat_cosine",
     "one_cycle",
+    "warmup_stable_decay",
 ]  # fmt: skip
 
 _AT_LEAST_1 = Needs("a finite number of at least 1", lambda n: is_number(n) and n >= 1)
@@ -111,6 +112,48 @@ def flat_cosine(t: Time, steps: float, flat: float, start: float = 1.0, end: flo
     [1.0, 1.0, 0.55, 0.1]
     """
     return _half_cosine(larger(smaller(t, steps) - flat, 0) / (steps - flat), start, end)
+
+
+def _warmup_and_decay(options: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """What is wrong with the numbers of steps, if it is."""
+    warmup, decay, steps = options["warmup"], options["decay"], options["steps"]
+    if warmup + decay <= steps:
+        return None
+    return "decay", f"{decay} after a warmup of {warmup}, with {steps} steps", "no more steps than there are"
+
+
+@schedule(
+    _warmup_and_decay,
+    steps=ABOVE_0,
+    warmup=AT_LEAST_0,
+    decay=ABOVE_0,
+    start=AT_LEAST_0,
+    end=AT_LEAST_0,
+    anneal=one_of("linear", "cos", "sqrt"),
+)
+def warmup_stable_decay(
+    t: Time, steps: float, warmup: float, decay: float, start: float = 1.0, end: float = 0.0, anneal: str = "linear"
+) -> Any:
+    """A straight rise, a long flat stretch, and a short fall ("WSD", a trapezoid).
+
+    η(t) = start·t/W for t < W = ``warmup``, then start until K − D; K = ``steps``, D = ``decay``
+    η(t) = end + (start − end)·s(τ) with τ = (t − K + D)/D for K − D ≤ t ≤ K, then ``end``
+    s(τ) = 1 − τ for "linear", (1 + cos πτ)/2 for "cos", 1 − √τ for "sqrt"
+
+    Raises: ConfigError where warm-up and fall take more steps than there are.
+    Source: Hu et al. (2024), "MiniCPM: unveiling the potential of small language models with scalable training
+    strategies", section 4.2; Hägele et al. (2024), "Scaling laws and compute-optimal training beyond fixed training
+    durations", section 3, for the falls.
+    Note: a run can be prolonged from before its fall. A fifth of all steps is a usual ``decay``.
+
+    >>> warmup_stable_decay(steps=8, warmup=2, decay=4).values(9).tolist()
+    [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    part = larger(smaller(t, steps) - (steps - decay), 0) / decay
+    rise = smaller(t / warmup, 1.0) if warmup else 1.0
+    if anneal == "cos":
+        return rise * _half_cosine(part, start, end)
+    return rise * (end + (start - end) * (1 - (part**0.5 if anneal == "sqrt" else part)))
 
 
 @schedule(period=ABOVE_0, mult=_AT_LEAST_1, start=AT_LEAST_0, end=AT_LEAST_0)
