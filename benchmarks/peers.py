@@ -1,7 +1,7 @@
 """The training loops that `training.py` compares, each run by itself: a process for one library and one case.
 
 Usage: python benchmarks/peers.py LIBRARY CASE THREADS, with a line of JSON on stdin for each round; the replies are
-lines of JSON on stdout. ``"first step"`` for the library prints the seconds of Slalom's first step and ends.
+lines of JSON on stdout. ``"first step"`` for the library prints the seconds of Slalom's first step, and ends.
 Each loop is written as its library's own users would for speed, and takes rows in an order that is new each epoch.
 """
 
@@ -112,15 +112,18 @@ class Slalom(Peer):
         return {name: t.numpy() for name, t in self.trainer.model.state_dict().items()}
 
 
-def slalom_first_step(case: Case) -> float:
-    """Seconds from the making of the Trainer to the end of its first step."""
+def slalom_first_step(case: Case) -> dict[str, float]:
+    """Seconds from the making of the Trainer to the end of its first step, by stage of the compiler; "else" is what
+    none of them takes."""
     import slalom
+    from slalom.compiler.times import spent
 
     x, y = data(case)
     rows = slice(case.batch)
     started = time.perf_counter()
     slalom_trainer(slalom, case).fit((x[rows], y[rows]), batch_size=case.batch, epochs=1, progress=False)
-    return time.perf_counter() - started
+    seconds, stages = time.perf_counter() - started, spent()
+    return {"all": seconds, **stages, "else": seconds - stages.total}
 
 
 # --- loops as in a lecture ----------------------------------------------------------------------------------------
@@ -474,7 +477,7 @@ def main() -> None:
     library, name, threads = sys.argv[1:]
     use_processors(int(threads))
     if library == "first step":
-        print(slalom_first_step(CASES[name]))
+        print(json.dumps(slalom_first_step(CASES[name])))
         return
     replies, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no reply
 

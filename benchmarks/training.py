@@ -97,6 +97,9 @@ CASES = {
     )
 }  # fmt: skip
 
+COLD_BUDGET, COLD_BUDGETS, WARM_BUDGET = 0.5, {"small": 0.15}, 0.02
+"""Seconds to the first step: where no code is cached, and where it is."""
+
 LOOPS = (
     ("lecture's loop", "small", "slalom eager"),
     ("model = slalom.compile(model)", "small", "slalom compiled model"),
@@ -250,21 +253,23 @@ def workers(libraries: Sequence[str], case: str, threads: int, cache: str) -> It
             worker.kill()
 
 
-def compile_seconds(case: str, threads: int) -> dict[str, float]:
+def compile_seconds(case: str, threads: int) -> Row:
     """From the making of a Trainer to the end of its first step, in fresh processes; with and without cached code."""
 
-    def first_step(cache: str) -> float:
+    def first_step(cache: str) -> dict[str, float]:
         command = [sys.executable, str(HERE / "peers.py"), "first step", case, str(threads)]
         environment = clean_environment() | {"SLALOM_CACHE_DIR": cache}
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-        return float(run.stdout) if run.returncode == 0 else math.nan
+        found: dict[str, float] = json.loads(run.stdout) if run.returncode == 0 else {"all": math.nan}
+        return found
 
     cold, warm = [], []
-    for _ in range(2):
+    for _ in range(3):
         with tempfile.TemporaryDirectory() as cache:
             cold.append(first_step(cache))
             warm.append(first_step(cache))
-    return {"cold_seconds": min(cold), "warm_seconds": min(warm)}
+    best = {start: min(runs, key=lambda run: run["all"]) for start, runs in (("cold", cold), ("warm", warm))}
+    return {"first_step": best, **{f"{start}_seconds": run["all"] for start, run in best.items()}}
 
 
 # --- measurement --------------------------------------------------------------------------------------------------
@@ -349,7 +354,8 @@ def _row(case: Case, found: dict[str, Worker]) -> Row:
 
 # --- tables -------------------------------------------------------------------------------------------------------
 def tables(rows: Sequence[Row]) -> list[list[list[str]]]:
-    """Speed, and then what it costs and reaches: lists of lines of cells, the heading first."""
+    """Speed, what it costs and reaches, and where the time to the first step goes: lists of lines of cells, the heading
+    first."""
     peers = list(dict.fromkeys(name for row in rows for name in row["peers"]))
     speed = [["case", "network", "µs: best", "median", "goal", "GFLOP/s", "of peak"]]
     speed[0] += [text for peer in peers for text in (f"{peer}: µs", "× best", "× median", "goal")]
@@ -367,7 +373,25 @@ def tables(rows: Sequence[Row]) -> list[list[list[str]]]:
             second[-1] += "" if side.get("agrees", True) else " !"
         speed.append(line)
         cost.append(second)
-    return [speed, cost]
+    return [speed, cost, *first_steps(rows)]
+
+
+def first_steps(rows: Sequence[Row]) -> list[list[list[str]]]:
+    """The milliseconds by stage to the first step, without cached code and with it, beside what was promised."""
+    timed = [(row["case"], start, run) for row in rows for start, run in row.get("first_step", {}).items()]
+    stages = list(dict.fromkeys(stage for *_, run in timed for stage in run if stage != "all"))
+    table = [["first step: ms", "start", "all", "budget", "most of it", *stages]]
+    for case, start, run in timed:
+        budget = WARM_BUDGET if start == "warm" else COLD_BUDGETS.get(case, COLD_BUDGET)
+        parts = {stage: run.get(stage, 0.0) for stage in stages}
+        missed = " missed" if run["all"] > budget else ""
+        cells = [
+            _number(1e3 * run["all"]),
+            _number(1e3 * budget) + missed,
+            max(parts, key=parts.__getitem__, default="–"),
+        ]
+        table.append([case, start, *cells, *(f"{1e3 * seconds:.1f}" for seconds in parts.values())])
+    return [table] if timed else []
 
 
 def _number(value: float | None, percent: bool = False) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -17,6 +19,7 @@ from slalom.compiler.native import native
 from slalom.compiler.program import STAGES, Program, address
 from slalom.compiler.simplify import simplify
 from slalom.compiler.stage import Compiled
+from slalom.compiler.times import spent, timed
 from slalom.core.ops import TABLE
 from slalom.core.primitive import Constant
 from slalom.core.tensor import apply
@@ -185,6 +188,7 @@ SAYS = {
     "llvm": "define void @k",
     "asm": ".text",
     "memory": "arena of",
+    "times": "key ",
 }
 
 
@@ -215,6 +219,35 @@ def test_stages_are_attributes_of_a_compiled_function():
     for name in ("kernels", "loops", "llvm", "asm", "memory"):
         assert str(getattr(step, name)) == str(getattr(step.program, name)) != ""
     assert step.cost == step.program.cost
+
+
+# --- times ----------------------------------------------------------------------------------------------------------
+def test_every_stage_says_how_long_it_took(monkeypatch):
+    monkeypatch.setenv("SLALOM_CACHE_DIR", "")
+
+    @slalom.compile
+    def step(x):
+        return (x @ x).relu()
+
+    before, start = spent(), time.perf_counter()
+    step(np.ones((30, 30), np.float32))
+    elapsed = time.perf_counter() - start
+    stages = {"trace", "check", "key", "simplify", "schedule", "lower", "memory", "text", "lay out"}
+    assert stages <= step.times.keys() and all(seconds > 0 for seconds in step.times.values())
+    assert sum(step.times.values()) == step.times.total <= elapsed
+    assert spent().since(before) == pytest.approx(step.times)
+    assert "trace" not in step.program.times and "trace" in str(step.times)
+
+
+def test_a_stage_counts_what_is_its_own():
+    before, start = spent(), time.perf_counter()
+    with timed("outer"), timed("inner"), pytest.raises(ZeroDivisionError), timed("failed"):
+        1 / (time.sleep(0.02) or 0)
+    found = spent().since(before)
+    assert found["failed"] >= 0.02 and found["outer"] > 0 and found["inner"] > 0
+    assert found.total <= time.perf_counter() - start
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(spent).result() == {}  # each thread has its own
 
 
 # --- the profile ----------------------------------------------------------------------------------------------------

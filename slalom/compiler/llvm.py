@@ -15,7 +15,6 @@ import itertools
 import os
 import platform
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -24,9 +23,10 @@ from typing import Any, Final, NamedTuple, overload
 
 from slalom.compiler import cache, image, mathlib
 from slalom.compiler.ir import Builder
+from slalom.compiler.times import Times, spent, timed
 from slalom.errors import MissingExtraError
 
-__all__ = ["Stages", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized"]
+__all__ = ["Loaded", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized"]
 
 
 class Target(NamedTuple):
@@ -46,23 +46,16 @@ class Target(NamedTuple):
         return Target(self.cpu, self.features + off)
 
 
-class Stages(NamedTuple):
-    """What a call of ``load`` did: functions asked for, found on disk, compiled, and seconds by stage."""
+class Loaded(NamedTuple):
+    """What a call of ``load`` did: functions asked for, found on disk, compiled, and the seconds it took."""
 
     asked: int
     found: int
     compiled: int
-    text: float
-    disk: float
-    parse: float
-    passes: float
-    codegen: float
-    link: float
+    times: Times
 
     def __str__(self) -> str:
-        times = ", ".join(f"{name} {1e3 * getattr(self, name):.1f}" for name in self._fields[3:])
-        counts = f"{self.compiled} of {self.asked} kernels compiled, {self.found} from disk"
-        return f"{counts}; ms: {times}, all {1e3 * sum(self[3:]):.1f}"
+        return f"{self.compiled} of {self.asked} kernels compiled, {self.found} from disk; {self.times}"
 
 
 class _Unit(NamedTuple):
@@ -77,7 +70,7 @@ class _Unit(NamedTuple):
 
 _lock: Final = threading.RLock()
 _addresses: Final[dict[tuple[Target, str], int]] = {}
-_latest: list[Stages] = []
+_latest: list[Loaded] = []
 _ATTRIBUTES: Final = "attributes #0 = { nounwind }"
 
 # A child of fork must not inherit a lock that a thread of its parent holds.
@@ -108,10 +101,9 @@ def load(
     if isinstance(kernels, Mapping):
         units = [_Unit(_digest(text, support), name, text, support) for name, text in kernels.items()]
         return dict(zip(kernels, _load(units, target or _host()), strict=True))
-    start = time.perf_counter()
-    units = [_unit(builder) for builder in kernels]
-    text = time.perf_counter() - start
-    return _load(units, target or _host(), text)
+    with timed("text"):
+        units = [_unit(builder) for builder in kernels]
+    return _load(units, target or _host())
 
 
 def keys(kernels: Sequence[Builder]) -> list[str]:
@@ -123,31 +115,31 @@ def find(keys: Sequence[str], target: Target | None = None) -> list[int] | None:
     """The addresses of kernels that were compiled before, here or on this disk; None unless all are there."""
     target = target or _host()
     with _lock:
-        start = time.perf_counter()
+        before = spent()
         fresh = {key for key in keys if (target, key) not in _addresses}
-        if fresh and not (_images() and all(_from_disk(key, target) for key in fresh)):
-            return None
-        disk = time.perf_counter() - start
-        _latest[:] = [Stages(len(keys), len(fresh), 0, 0.0, disk, 0.0, 0.0, 0.0, 0.0)]
+        with timed("disk"):
+            if fresh and not (_images() and all(_from_disk(key, target) for key in fresh)):
+                return None
+        _latest[:] = [Loaded(len(keys), len(fresh), 0, spent().since(before))]
         return [_addresses[target, key] for key in keys]
 
 
-def kernel_stats() -> Stages:
+def kernel_stats() -> Loaded:
     """What the latest call of ``load`` did, and how long it took."""
-    return _latest[-1] if _latest else Stages(*[0] * len(Stages._fields))
+    return _latest[-1] if _latest else Loaded(0, 0, 0, Times())
 
 
 def optimized(builder: Builder, target: Target | None = None) -> str:
     """A kernel's IR as code generation meets it."""
     with _lock:
-        return str(_module([_unit(builder)], target or _host())[0])
+        return str(_module([_unit(builder)], target or _host()))
 
 
 def assembly(builder: Builder, target: Target | None = None) -> str:
     """A kernel's machine code as text."""
     with _lock:
         target = target or _host()
-        return str(_machine(target).emit_assembly(_module([_unit(builder)], target)[0]))
+        return str(_machine(target).emit_assembly(_module([_unit(builder)], target)))
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -172,7 +164,8 @@ def _digest(*texts: str) -> str:
 def _binding() -> Any:
     """llvmlite's binding to LLVM, ready for this machine."""
     try:
-        import llvmlite.binding as binding
+        with timed("import llvmlite"):
+            import llvmlite.binding as binding
     except ImportError as error:
         raise MissingExtraError(
             "native code", needed="llvmlite", hint="install it with `pip install llvmlite`"
@@ -226,45 +219,47 @@ def _joined(units: Iterable[_Unit]) -> str:
     return "\n".join([*declared, *others, *(unit.text for unit in units), _ATTRIBUTES])
 
 
-def _module(units: Iterable[_Unit], target: Target) -> tuple[Any, float, float]:
-    """The module of these functions after the passes; the seconds to parse and to run them."""
-    binding, start = _binding(), time.perf_counter()
-    module = binding.parse_assembly(_joined(units))
-    module.verify()  # what is not valid would end the process in code generation; 2 % of the time
-    parsed = time.perf_counter()
-    builder = binding.create_pass_builder(_machine(target), binding.create_pipeline_tuning_options(0))
-    manager = binding.create_new_module_pass_manager()
-    manager.add_sroa_pass()
-    manager.run(module, builder)
-    return module, parsed - start, time.perf_counter() - parsed
+def _module(units: Iterable[_Unit], target: Target) -> Any:
+    """The module of these functions after the passes."""
+    binding = _binding()
+    with timed("parse"):
+        module = binding.parse_assembly(_joined(units))
+        module.verify()  # what is not valid would end the process in code generation; 2 % of the time
+    with timed("passes"):
+        builder = binding.create_pass_builder(_machine(target), binding.create_pipeline_tuning_options(0))
+        manager = binding.create_new_module_pass_manager()
+        manager.add_sroa_pass()
+        manager.run(module, builder)
+    return module
 
 
-def _load(units: Sequence[_Unit], target: Target, text: float = 0.0) -> list[int]:
+def _load(units: Sequence[_Unit], target: Target) -> list[int]:
     with _lock:
+        before = spent()
         missing = {unit.key: unit for unit in units if (target, unit.key) not in _addresses}
-        wanted, begin = len(missing), time.perf_counter()
+        wanted = len(missing)
         if _images():
-            missing = {key: unit for key, unit in missing.items() if not _from_disk(key, target)}
-        disk = time.perf_counter() - begin
-        times = _compile([*missing.values()], target) if missing else (0.0, 0.0, 0.0, 0.0)
-        _latest[:] = [Stages(len(units), wanted - len(missing), len(missing), text, disk, *times)]
+            with timed("disk"):
+                missing = {key: unit for key, unit in missing.items() if not _from_disk(key, target)}
+        if missing:
+            _compile([*missing.values()], target)
+        _latest[:] = [Loaded(len(units), wanted - len(missing), len(missing), spent().since(before))]
         return [_addresses[target, unit.key] for unit in units]
 
 
-def _compile(units: Sequence[_Unit], target: Target) -> tuple[float, float, float, float]:
-    """Compile functions in one module, and place and keep them; the seconds to parse, run passes, generate, link."""
-    module, parse, passes = _module(units, target)
-    begin = time.perf_counter()
-    code = _machine(target).emit_object(module)
-    codegen, begin = time.perf_counter() - begin, time.perf_counter()
-    if _images():
-        made = image.from_object(code)
-        made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
-        _place(made, target)
-        cache.put([_entry(unit.key, target) for unit in units], made.pack())
-    else:
-        _link(code, units, target)
-    return parse, passes, codegen, time.perf_counter() - begin
+def _compile(units: Sequence[_Unit], target: Target) -> None:
+    """Compile functions in one module, and place and keep them."""
+    module = _module(units, target)
+    with timed("codegen"):
+        code = _machine(target).emit_object(module)
+    with timed("link"):
+        if _images():
+            made = image.from_object(code)
+            made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
+            _place(made, target)
+            cache.put([_entry(unit.key, target) for unit in units], made.pack())
+        else:
+            _link(code, units, target)
 
 
 def _from_disk(key: str, target: Target) -> bool:

@@ -19,10 +19,11 @@ from slalom.compiler.outline import Outline, Step, Word
 from slalom.compiler.schedule import schedule
 from slalom.compiler.simplify import simplify
 from slalom.compiler.split import split
+from slalom.compiler.times import spent, timed
 from slalom.core.graph import Graph
 from slalom.core.primitive import Array
 
-STAGES: Final = ("graph", "kernels", "loops", "llvm", "asm", "memory")
+STAGES: Final = ("graph", "kernels", "loops", "llvm", "asm", "memory", "times")
 """What SLALOM_DEBUG may name, separated by commas."""
 
 
@@ -45,7 +46,8 @@ class Program:
 
     ``calls``: what a ``threads.Table`` is made of · ``words``: the argument words of all calls · ``flops``: of a run.
     The stages, which are gone through only when they are asked for if the program was compiled before: ``graph``
-    (simplified), ``kernels``, ``lowered``, ``memory``; as text ``loops``, ``llvm``, ``asm``; ``cost``.
+    (simplified), ``kernels``, ``lowered``, ``memory``; as text ``loops``, ``llvm``, ``asm``; ``cost`` · ``times``: the
+    seconds by stage that making it took.
     """
 
     def __init__(
@@ -57,18 +59,22 @@ class Program:
         target: llvm.Target | None = None,
     ) -> None:
         self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
-        processor = target or llvm.Target.host()
-        self._threads = runtime.get_num_threads()
-        key = outline.key_of(graph, self._targets, guard, processor, self._threads)
-        kept = cache.get(key)
-        found = None if kept is None else Outline.unpack(kept)
+        self._threads, before = runtime.get_num_threads(), spent()
+        with timed("key"):
+            key = outline.key_of(graph, self._targets, guard, target or llvm.Target.host(), self._threads)
+        with timed("disk"):
+            kept = cache.get(key)
+            found = None if kept is None else Outline.unpack(kept)
         addresses = None if found is None else llvm.find(found.keys, target)
         if found is None or addresses is None:
             found, addresses = self._compiled()
-            packed = found.pack()
-            if packed is not None:
-                cache.put([key], packed)
-        self._lay_out(found, addresses)
+            with timed("keep"):
+                packed = found.pack()
+                if packed is not None:
+                    cache.put([key], packed)
+        with timed("lay out"):
+            self._lay_out(found, addresses)
+        self.times = spent().since(before)
         for name in os.environ.get("SLALOM_DEBUG", "").split(","):
             if name in STAGES:
                 sys.stderr.write(f"--- {name}\n{getattr(self, name)}\n")
@@ -77,22 +83,31 @@ class Program:
     @cached_property
     def graph(self) -> Graph:
         """The simplified graph."""
-        return split(simplify(self.source)).check()
+        with timed("simplify"):
+            found = split(simplify(self.source))
+        with timed("check"):
+            return found.check()
 
     @cached_property
     def kernels(self) -> Schedule:
         """The graph cut into kernels."""
-        return schedule(self.graph)
+        graph = self.graph
+        with timed("schedule"):
+            return schedule(graph)
 
     @cached_property
     def lowered(self) -> Lowered:
         """The kernels as calls of generated functions."""
-        return lower(self.kernels, _register_bytes(self._target), self._threads)
+        kernels = self.kernels
+        with timed("lower"):
+            return lower(kernels, _register_bytes(self._target), self._threads)
 
     @cached_property
     def memory(self) -> memory.Plan:
         """Where each value is."""
-        return memory.plan(self.lowered, self._targets, self._guard)
+        lowered = self.lowered
+        with timed("memory"):
+            return memory.plan(lowered, self._targets, self._guard)
 
     @property
     def loops(self) -> str:

@@ -12,7 +12,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +22,7 @@ from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor, native
 from slalom.compiler.profile import Profile, Timing, fma_peak
 from slalom.compiler.program import Program
+from slalom.compiler.times import Times, spent, timed
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
 from slalom.core.node import MODE, Abstract, Mode, Storage, _user_frame, note_writes
@@ -88,6 +89,8 @@ class _Record:
     result: Any
     identities: list[_Identity]
     """Of the objects among the arguments."""
+    recording: Times = field(default_factory=Times)
+    """How long the recording took."""
 
     @cached_property
     def targets(self) -> dict[int, int]:
@@ -121,6 +124,12 @@ class _Record:
     def run(self) -> NumpyExecutor | NativeExecutor:
         """What runs it: native code where that can be made."""
         return NativeExecutor(self.graph, self.targets) if native() else NumpyExecutor(self.graph)
+
+    @property
+    def times(self) -> Times:
+        """The seconds by stage from the function to what runs it."""
+        run = self.run
+        return self.recording.plus(run.program.times) if isinstance(run, NativeExecutor) else self.recording
 
     def changed(self, leaves: list[Tensor]) -> str | None:
         """The fact that no longer holds, if there is one."""
@@ -203,6 +212,9 @@ class Compiled:
     llvm = property(lambda self: self.program.llvm, doc="Their LLVM IR, as code generation meets it.")
     asm = property(lambda self: self.program.asm, doc="Their machine code.")
     memory = property(lambda self: self.program.memory, doc="Where each value is kept.")
+    times = property(
+        lambda self: self._last("times").times, doc="Seconds by stage, from the function to what ran last."
+    )
     cost = property(lambda self: self.program.cost, doc="Operations and bytes of each kernel.")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -243,7 +255,10 @@ class Compiled:
             with self._lock:
                 entry, changed = self._find(signature, leaves)
                 if entry is None:
-                    entry = self._trace(signature, args, kwargs, leaves, changed)
+                    before = spent()
+                    with timed("trace"):
+                        entry = self._trace(signature, args, kwargs, leaves, changed)
+                    entry.recording = spent().since(before)
         self._latest = entry
         return entry
 
@@ -276,7 +291,9 @@ class Compiled:
         finally:
             MODE.reset(token)
             trace.close()
-        entry = self._record_type(graph.check(), binding, guards, result, identities)
+        with timed("check"):
+            graph.check()
+        entry = self._record_type(graph, binding, guards, result, identities)
         for known, entries in list(self._entries.items()):
             entries[:] = [e for e in entries if not e.dead()]
             if not entries:
