@@ -1,4 +1,4 @@
-"""Rows of activations and distances, as layers and as functions. Data only; joined in table_layers.py."""
+"""Rows of activations, distances and penalties, as layers and as functions. Data only; joined in table_layers.py."""
 
 from __future__ import annotations
 
@@ -53,12 +53,22 @@ def _hardsigmoid(nn: Any) -> Any:
     return lambda x: nn.functional.relu6(x + 3) / 6
 
 
+def _penalty(l1: float, l2: float) -> Any:
+    return lambda nn: lambda x: l1 * x.abs().sum() + l2 * (x * x).sum()
+
+
 def _squared_relu(nn: Any) -> Any:
     return lambda x: nn.functional.relu(x) ** 2
 
 
 ROWS: tuple[Row, ...] = (
     Row("SquaredReLU", lambda nn: nn.SquaredReLU(), EVERY, reference=_squared_relu),
+    Row("L1Penalty", lambda nn: nn.L1Penalty(0.3), ANY, out=_scalar, reference=_penalty(0.3, 0),
+        bad=((lambda nn: nn.L1Penalty(-1)([nn.Parameter([1.0])]), r"strength: got -1; needed 0 or more"),)),
+    Row("L2Penalty", lambda nn: nn.L2Penalty(), ANY, out=_scalar, reference=_penalty(0, 0.5)),
+    Row("ElasticNetPenalty", lambda nn: nn.ElasticNetPenalty(2.0, l1_ratio=0.25), ANY, out=_scalar,
+        reference=_penalty(0.5, 0.75),
+        bad=((lambda nn: nn.ElasticNetPenalty(1.0, 2.0)([nn.Parameter([1.0])]), r"l1_ratio: got 2.0"),)),
     Row("ELU", lambda nn: nn.ELU(), EVERY),
     Row("ELU", lambda nn: nn.ELU(alpha=0.3), EVERY, variant="flat"),
     Row("CELU", lambda nn: nn.CELU(), EVERY),
@@ -132,13 +142,13 @@ FUNCTION_ROWS: tuple[Row, ...] = (
     Row("cosine_similarity", lambda nn: _pair(nn.functional.cosine_similarity), PAIRS, out=_angles),
     Row("pairwise_distance", lambda nn: _pair(nn.functional.pairwise_distance), PAIRS, out=_less_last),
     Row("l1_penalty", lambda nn: lambda x: nn.functional.l1_penalty([x, x * 2], 0.3), ANY, out=_scalar,
-        reference=lambda nn: lambda x: 0.9 * x.abs().sum(),
+        reference=_penalty(0.9, 0),
         bad=((lambda nn: nn.functional.l1_penalty([]), r"l1_penalty: parameters: got none; needed at least one"),
             (lambda nn: nn.functional.l1_penalty([nn.Parameter([1.0])], -1), r"strength: got -1; needed 0 or more"))),
     Row("l2_penalty", lambda nn: lambda x: nn.functional.l2_penalty(x, 0.3), ANY, out=_scalar,
-        reference=lambda nn: lambda x: 0.15 * (x * x).sum(),
+        reference=_penalty(0, 0.15),
         bad=((lambda nn: nn.functional.l2_penalty(iter(())), r"l2_penalty: parameters: got none"),)),
     Row("elastic_net_penalty", lambda nn: lambda x: nn.functional.elastic_net_penalty(iter([x]), 2.0, 0.25), ANY,
-        out=_scalar, reference=lambda nn: lambda x: 0.5 * x.abs().sum() + 0.75 * (x * x).sum(),
+        out=_scalar, reference=_penalty(0.5, 0.75),
         bad=((lambda nn: nn.functional.elastic_net_penalty([nn.Parameter([1.0])], 1.0, 2.0), r"l1_ratio: got 2.0"),)),
 )  # fmt: skip

@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from slalom.core import autodiff, functional, random, tensor  # noqa: E402, F401 (importing them attaches methods)
-from slalom.core.functional.registry import ACTIVATIONS, DISTANCES, LOSSES  # noqa: E402
+from slalom.core.functional.registry import ACTIVATIONS, DISTANCES, LOSSES, PENALTIES  # noqa: E402
 from slalom.core.tensor import Tensor  # noqa: E402
-from slalom.nn import activation, distance, losses  # noqa: E402
+from slalom.nn import activation, distance, losses, penalty  # noqa: E402
 from slalom.nn import functional as nn_functional  # noqa: E402
 
 STUB = ROOT / "slalom" / "core" / "methods.pyi"
-MADE = {activation: ACTIVATIONS, distance: DISTANCES, losses: LOSSES}
+MADE = {activation: ACTIVATIONS, distance: DISTANCES, losses: LOSSES, penalty: PENALTIES}
 """The modules of ``nn`` that make Modules, and of what."""
 HEADER = '''"""The methods that are attached to Tensor where they are defined.
 

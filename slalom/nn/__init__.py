@@ -17,6 +17,7 @@ from slalom.nn import (
     module,
     norm,
     padding,
+    penalty,
     perceptron,
     pooling,
     recurrent,
@@ -36,6 +37,7 @@ from slalom.nn.losses import *
 from slalom.nn.module import *
 from slalom.nn.norm import *
 from slalom.nn.padding import *
+from slalom.nn.penalty import *
 from slalom.nn.perceptron import *
 from slalom.nn.pooling import *
 from slalom.nn.recurrent import *
@@ -55,6 +57,7 @@ __all__ += losses.__all__
 __all__ += module.__all__
 __all__ += norm.__all__
 __all__ += padding.__all__
+__all__ += penalty.__all__
 __all__ += perceptron.__all__
 __all__ += pooling.__all__
 __all__ += recurrent.__all__

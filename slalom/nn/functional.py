@@ -15,17 +15,18 @@ from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.losses import LOSSES
 from slalom.core.functional.norm import *
 from slalom.core.functional.padding import *
-from slalom.core.functional.penalty import elastic_net_penalty, l1_penalty, l2_penalty
+from slalom.core.functional.penalty import PENALTIES
 from slalom.core.functional.pool import *
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import ShapeError
 
-_registered = {e.function.__name__: e.function for table in (ACTIVATIONS, DISTANCES, LOSSES) for e in table.values()}
+_tables = (ACTIVATIONS, DISTANCES, LOSSES, PENALTIES)
+_registered = {entry.function.__name__: entry.function for table in _tables for entry in table.values()}
 globals().update(_registered)
 __all__ = [
-    "bilinear", "elastic_net_penalty", "embedding", "embedding_bag", "gumbel_softmax", "l1_penalty", "l2_penalty",
-    "linear", "normalize", "one_hot", "prelu", "scaled_dot_product_attention",
+    "bilinear", "embedding", "embedding_bag", "gumbel_softmax", "linear", "normalize", "one_hot", "prelu",
+    "scaled_dot_product_attention",
 ]  # fmt: skip
 __all__ += list(_registered)
 __all__ += conv.__all__

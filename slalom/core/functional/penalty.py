@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from slalom.core.functional.registry import PENALTIES as PENALTIES  # filled by importing this module
+from slalom.core.functional.registry import penalty
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
 
@@ -28,6 +30,7 @@ def _half_square(w: Tensor) -> Tensor:
     return (w * w).sum() * 0.5
 
 
+@penalty("L1Penalty")
 def l1_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> Tensor:
     """λ Σ|w| over all elements of all parameters, which draws many of them towards 0; derivative λ·sign(w), 0 at 0.
 
@@ -41,6 +44,7 @@ def l1_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> 
     return _total("l1_penalty", parameters, strength, lambda w: w.abs().sum())
 
 
+@penalty("L2Penalty")
 def l2_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> Tensor:
     """½ λ Σ w² over all elements of all parameters; derivative λ·w, as an optimizer's ``weight_decay=λ`` adds it.
 
@@ -55,6 +59,7 @@ def l2_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0) -> 
     return _total("l2_penalty", parameters, strength, _half_square)
 
 
+@penalty("ElasticNetPenalty")
 def elastic_net_penalty(parameters: Tensor | Iterable[Tensor], strength: float = 1.0, l1_ratio: float = 0.5) -> Tensor:
     """λ (ρ Σ|w| + ½ (1 − ρ) Σ w²): between ``l2_penalty`` (ρ = 0) and ``l1_penalty`` (ρ = 1).
 

@@ -1,11 +1,11 @@
-"""Which functions are activations, distances and losses: what ``slalom.nn`` makes its Modules from."""
+"""Which functions are activations, distances, losses and penalties: what ``slalom.nn`` makes its Modules from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
-__all__ = ["ACTIVATIONS", "DISTANCES", "LOSSES", "Entry", "activation", "distance", "loss"]
+__all__ = ["ACTIVATIONS", "DISTANCES", "LOSSES", "PENALTIES", "Entry", "activation", "distance", "loss", "penalty"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +29,8 @@ DISTANCES: Final[dict[str, Entry]] = {}
 """Functions of two tensors by the names of their Modules."""
 LOSSES: Final[dict[str, Entry]] = {}
 """Losses by the names of their Modules; options that may be tensors (weights) are buffers there."""
+PENALTIES: Final[dict[str, Entry]] = {}
+"""Functions of a list of parameters by the names of their Modules."""
 
 
 def activation(name: str, *, without: tuple[str, ...] = (), text: str | None = None) -> Callable[[F], F]:
@@ -44,6 +46,11 @@ def distance(name: str) -> Callable[[F], F]:
 def loss(name: str, *, without: tuple[str, ...] = ()) -> Callable[[F], F]:
     """Make a function a loss: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
     return _entered(LOSSES, name, without, "")
+
+
+def penalty(name: str) -> Callable[[F], F]:
+    """Make a function of parameters a penalty: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
+    return _entered(PENALTIES, name, (), None)
 
 
 def _entered(table: dict[str, Entry], name: str, without: tuple[str, ...], text: str | None) -> Callable[[F], F]:
