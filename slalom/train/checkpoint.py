@@ -243,6 +243,8 @@ def settings_of(fit: Fit) -> dict[str, Any]:
     found |= {f"clip_{name}": value for name, value in trainer.program.clip.items()}
     if trainer.accumulate > 1:
         found["accumulate"] = trainer.accumulate
+    if trainer.program.penalties:
+        found["penalties"] = {each.pattern: described(each.penalty) for each in trainer.program.penalties}
     if trainer.program.augment is not None:
         found["augment"] = described(trainer.program.augment)
     found["metrics"] = [metric.name for metric in trainer.objective.metrics]

@@ -69,7 +69,7 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
         value = float(loss.detach().item())
         if math.isfinite(value):
             fit.trainer.program.forget_gradients()
-            loss.backward()
+            fit.trainer.program.minimised(loss).backward()
     finally:
         for hook in hooks:
             hook.remove()

@@ -101,8 +101,9 @@ def find_lr(
 def _ramp(trainer: Trainer, source: Source, batch_size: int, ramp: Array, seed: int) -> tuple[list[float], str]:
     """The losses of training steps with one rate after the other, and why they end."""
     # A program of its own, so that the records of the trainer's stay as they are.
+    own = trainer.program
     program = Program(
-        trainer.objective, trainer.optimizer, trainer.program.clip, "training" not in trainer.program.eager
+        trainer.objective, trainer.optimizer, own.clip, "training" not in own.eager, penalties=own.penalties
     )
     groups = trainer.optimizer.param_groups
     shares = [float(group["lr"]) / max(float(groups[0]["lr"]), 1e-300) for group in groups]

@@ -36,6 +36,7 @@ from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
 from slalom.optim import Optimizer
 from slalom.train.feed import described
 from slalom.train.metrics import Columns, Metric, aligned
+from slalom.train.penalties import Penalised
 
 __all__ = ["Objective", "Program", "Recorded"]
 
@@ -268,8 +269,10 @@ class Program:
         clip: dict[str, float | None],
         staged: bool,
         augment: Callable[..., Any] | None = None,
+        penalties: tuple[Penalised, ...] = (),
     ) -> None:
         self.objective, self.optimizer, self.clip, self.augment = objective, optimizer, clip, augment
+        self.penalties = penalties
         asked = "compile=False asks for it"
         self.eager: dict[str, str] = {} if staged else dict.fromkeys(("training", "evaluation", "prediction"), asked)
         self._records: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
@@ -308,6 +311,8 @@ class Program:
             lines.append(f"metrics: {names} from all rows at once, so in evaluation and validation only")
         if self.augment is not None:
             lines.insert(1, f"augmentation: part of the training step: {described(self.augment)}")
+        if self.penalties:
+            lines.insert(1, f"penalties: part of the training step: {'; '.join(map(str, self.penalties))}")
         return lines
 
     def forget_gradients(self) -> None:
@@ -336,6 +341,13 @@ class Program:
             )
         return tuple(given)
 
+    def minimised(self, loss: Tensor) -> Tensor:
+        """What training differentiates: the loss of a batch, and the penalties."""
+        for each in self.penalties:
+            _followed(each.penalty)
+            loss = loss + each()
+        return loss
+
     def gradients(self, items: Items, weight: Tensor | None, rows: int) -> tuple[Array, bool]:
         """Put the gradients of a batch into ``.grad``; its sums, and whether all that was computed is finite."""
         self.forget_gradients()
@@ -346,7 +358,7 @@ class Program:
         buffers = [(buffer, buffer.clone()) for buffer in self.objective.model.buffers()]
         items = self.augmented(items)
         loss, sums, output = self.objective(items, weight)
-        loss.backward()
+        self.minimised(loss).backward()
         with no_grad():
             finite = (self.limited_gradients() + loss).isfinite()
             for buffer, before in buffers:
@@ -378,7 +390,7 @@ class Program:
         return sums, (output, items) if self.objective.outside else (None, None), finite
 
     def average(self, divisor: float) -> bool:
-        """Divide what ``share`` has added up, and clip it; whether all of it is finite."""
+        """Divide what ``share`` has added up, add the penalties', and clip it; whether all of it is finite."""
         given = Tensor(1.0 if self.objective.reduction == "sum" or divisor == 0 else divisor, dtype=float64)
         return bool(self._recorded("training", 0, self._average)(given))
 
@@ -388,6 +400,10 @@ class Program:
                 for p in group["params"]:
                     if p.grad is not None:
                         p.grad.div_(divisor)
+        penalties = self.minimised(Tensor(0.0))
+        if penalties.requires_grad:
+            penalties.backward()
+        with no_grad():
             return self.limited_gradients().isfinite()
 
     def _total(self) -> Tensor:
@@ -435,7 +451,7 @@ class Program:
         """The sums of a batch, and whether all that was computed is finite; the parameters and their state move."""
         self.forget_gradients()
         loss, sums, _ = self.objective(self.augmented(items), weight)
-        loss.backward()
+        self.minimised(loss).backward()
         with no_grad():
             finite = (self.limited_gradients() + loss).isfinite()
         self.optimizer.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from slalom.train.loop import EVALUATION_BATCH, Began, Fit, Options, evaluating,
 from slalom.train.lr_finder import RateCurve, find_lr
 from slalom.train.metrics import Reading, resolve
 from slalom.train.native import explained
+from slalom.train.penalties import penalised
 from slalom.train.progress import Progress
 from slalom.train.steps import Objective, Program
 
@@ -43,6 +44,8 @@ class Trainer:
     ``class_weight``: a dict or list of the weights of classes, or "balanced"; it weights the training loss only.
     ``augment``: a function of the parts of a batch that returns as many, ``data.augment.RandomCrop(28, padding=2)`` for
     one; it changes batches of training alone, inside the recorded step, by numbers that depend on (seed, step) only.
+    ``penalties``: by patterns of parameters' names, what training adds to the loss to keep them small,
+    ``{"*weight": nn.L1Penalty(1e-4)}``, or a function of a list of parameters; what is reported is the loss without.
     ``accumulate``: add up the gradients of so many batches (at the end of an epoch, of those that are left) before each
     update, which is then that of one large batch, in the memory of a small one. ``compile=False``: run everything
     eagerly, to look into it with a debugger.
@@ -77,6 +80,7 @@ class Trainer:
         schedule: Any = None,
         class_weight: Any = None,
         augment: Callable[..., Any] | None = None,
+        penalties: Mapping[str, Callable[[list[Tensor]], Tensor]] | None = None,
         accumulate: int = 1,
         compile: bool = True,
     ) -> None:
@@ -107,7 +111,7 @@ class Trainer:
         self.schedule, self.class_weight, self.accumulate = schedule, class_weight, accumulate
         self.objective = Objective(model, loss, step, resolve(metrics, Reading.of(loss)))
         clip = {"norm": clip_norm, "value": clip_value}
-        self.program = Program(self.objective, self.optimizer, clip, compile, augment)
+        self.program = Program(self.objective, self.optimizer, clip, compile, augment, penalised(model, penalties))
         self.history = History()
         self.epoch = 0
         self.step = 0
