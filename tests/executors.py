@@ -228,6 +228,7 @@ def run_fenced(
     fences[STATUS.value].bytes[:] = 0
 
     def fence(value: int) -> Fenced:
+        value = lowered.schedule.holder(value)
         if value not in fences:
             array = inputs[given[value]] if value in given else graph.constants.get(value)
             size = lowered.schedule.elements(value) * types[value].dtype.itemsize if value < len(types) else None

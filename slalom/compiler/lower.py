@@ -98,7 +98,7 @@ class _Lowering:
             self._product(kernel)
         elif kernel.kind == "index":
             self._index(kernel)
-        else:
+        elif kernel.kind != "join":
             nest = Nest(kernel, self.schedule)
             nest.run()
             flops = size(kernel.space) * len(kernel.bodies)

@@ -72,6 +72,7 @@ class _Planner:
     def __init__(self, lowered: Lowered, targets: dict[int, int], guard: int | None) -> None:
         self.lowered, self.targets, self.guard = lowered, targets, guard
         self.graph, self.calls, self.roots = lowered.schedule.graph, lowered.calls, lowered.schedule.roots
+        self.holder = lowered.schedule.holder
         self.found = Plan(commit=len(lowered.calls))
 
     def plan(self) -> Plan:
@@ -82,6 +83,8 @@ class _Planner:
             found.places[value] = Place("constant", value)
         self._outputs()
         self._arena()
+        for value in self.lowered.schedule.parts:
+            found.places[value] = found.places[self.holder(value)]
         self._copies()
         return found
 
@@ -154,7 +157,7 @@ class _Planner:
         places, found = self.found.places, self.found
         lives: dict[int, list[int]] = {}
         for n, call in enumerate(self.calls):
-            for value in (*call.writes, *call.reads):
+            for value in map(self.holder, (*call.writes, *call.reads)):
                 if value not in places:
                     lives.setdefault(value, [n, n])[1] = n
         for output in self.graph.outputs:

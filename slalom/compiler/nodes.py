@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from slalom.compiler.index import ZERO, Axis, Condition, Element, Expr, Index, axes_of, ravel, unravel
+from slalom.compiler.index import ZERO, Axis, Condition, Element, Expr, Index, axes_of, ravel, substituted, unravel
 from slalom.core.graph import Equation, Graph
 from slalom.core.shape import Shape, size
 
@@ -99,7 +99,7 @@ def elements_in(node: Node) -> Iterator[Element]:
 
 @dataclass(eq=False)
 class Kernel:
-    """One loop nest, or one template.
+    """One loop nest, one template, or a join: a concatenation of which other kernels write the pieces.
 
     space: the extents of its loops · reduced: those of its axes that are summed over · eq: the matmul of a product, or
     the operation of an index kernel · operands: for these, what they read: (value, index of an element over the axes;
@@ -183,6 +183,13 @@ def _level(node: Node, kernel: Kernel, levels: dict[int, int]) -> int:
     return max([_level(part, kernel, levels) for part in parts], default=0)
 
 
+class Part(NamedTuple):
+    """Where a value lies in the memory of another: its element is element ``at`` of that, over its own axes."""
+
+    root: int
+    at: Index
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The kernels of a graph in the order in which they run."""
@@ -193,10 +200,21 @@ class Schedule:
     """For outputs that are another value under a new shape: that value."""
     strides: dict[int, Shape]
     """Of the values whose rows are kept further apart than they are long."""
+    parts: dict[int, Part]
+    """Of the pieces of concatenations, which are made where they belong."""
 
     def place(self, value: int, index: Index) -> Expr:
-        """Where in its memory an element of a value is."""
+        """Where in its memory, that of its ``holder``, an element of a value is."""
+        while value in self.parts:
+            value, at = self.parts[value]
+            index = tuple([substituted(e, index) for e in at])
         return ravel(index, self.graph.types[value].shape, self.strides.get(value))
+
+    def holder(self, value: int) -> int:
+        """The value in whose memory this one lies: itself, but for a part."""
+        while value in self.parts:
+            value = self.parts[value].root
+        return value
 
     def elements(self, value: int) -> int:
         """How many elements its memory has room for."""

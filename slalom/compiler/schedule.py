@@ -3,7 +3,8 @@
 Five kinds: **product** (a matmul with the elementwise work on its result), **row** and **column** (sums and maxima over
 the last or over leading axes, with all that is computed over the same elements), **sweep** (elementwise work alone)
 and **index** (sorting, scans, scatters: templates of their own). Views are never computed: they become index
-expressions. What is cheap is computed again where it is needed instead of stored.
+expressions. What is cheap is computed again where it is needed instead of stored. A concatenation (a **join**) is no
+work either: its pieces are computed in its memory.
 
 A value joins a kernel when every operand is at hand there: computed at the very same element, or finished before.
 """
@@ -16,13 +17,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from slalom.compiler.index import ZERO, Condition, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of
+from slalom.compiler.index import (
+    ZERO,
+    Condition,
+    Element,
+    Expr,
+    Index,
+    axes_of,
+    axis,
+    cases,
+    ravel,
+    strides_of,
+    substituted,
+    unravel,
+)
 from slalom.compiler.nodes import (
     Apply,
     Choose,
     Kernel,
     Local,
     Node,
+    Part,
     Position,
     Read,
     Schedule,
@@ -32,8 +47,8 @@ from slalom.compiler.nodes import (
     reads,
 )
 from slalom.core.graph import Equation, Graph, Type
-from slalom.core.ops.structural import BROADCAST
-from slalom.core.primitive import Array
+from slalom.core.ops.structural import ALIAS, BROADCAST
+from slalom.core.primitive import Array, Primitive
 from slalom.core.shape import Shape, size
 
 MASKS: Final = frozenset({"eq", "ne", "lt", "le"})
@@ -49,6 +64,8 @@ OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold",
 """Index kernels: operations with a template of their own."""
 PARTS: Final = frozenset({"slice", "windows", "gather"})
 """Views that may leave out elements."""
+MOVES: Final = frozenset({"reshape", "transpose", "alias"})
+"""Views that hold all elements once."""
 REDUCTIONS: Final = frozenset({"sum", "amax"})
 CASES: Final = 32
 """A view of views that would be written out in more cases than these at each reader reads from memory instead."""
@@ -89,6 +106,8 @@ class _Scheduler:
         self.partly = _read_in_part(graph)
         self.cases: dict[int, int] = {}  # of views, in how many cases they are written out
         self.plain: set[int] = set()  # must lie in memory without gaps
+        self.parts: dict[int, Part] = {}
+        self.copies: dict[int, int] = {}  # of parts that somebody needs without gaps
 
     # --- the walk -------------------------------------------------------------------------------------------------
     def add(self, eq: Equation) -> None:
@@ -96,6 +115,8 @@ class _Scheduler:
         name = eq.prim.name
         if eq.out in self.partly and name == "gather":
             self._copied(eq.out)  # all indices are to be checked, whatever is read of it
+        elif name == "concatenate":
+            self._concatenate(eq)
         elif eq.prim.index is not None or name == "gather":
             self._look_through(eq)  # a view: part of whoever reads it
         elif name == "matmul":
@@ -113,6 +134,66 @@ class _Scheduler:
                     self._copied(value)
         self.cases[eq.out] = sum(self.cases.get(v, 1) for v in eq.inputs) + (eq.prim.name == "pad")
 
+    # --- concatenations -------------------------------------------------------------------------------------------
+    def _concatenate(self, eq: Equation) -> None:
+        """Let the pieces lie in the memory of the whole: those that can be made there are, the others are copied."""
+        kernel, begin, axis = self._new("join", self.types[eq.out].shape, eq=eq), 0, eq.params["axis"]
+        pieces = []
+        for value in eq.inputs:
+            shift = Expr((), begin)
+            begin += self.types[value].shape[axis]
+            source, index = self._maker(value)
+            at = (*index[:axis], index[axis].plus(shift), *index[axis + 1 :])
+            if not self._may_lie(source, ravel(at, kernel.space)):
+                source, own = self._copy_of(value), axes_of(self.types[value].shape)
+                at = (*own[:axis], own[axis].plus(shift), *own[axis + 1 :])
+            self.parts[source] = Part(eq.out, at)
+            self._store(source)
+            pieces.append(source)
+        kernel.operands = tuple([(piece, None) for piece in pieces])
+        self._enter(kernel, eq.out, axes_of(kernel.space), self._ready(pieces), set())
+
+    def _maker(self, value: int) -> tuple[int, Index]:
+        """The computed value that this one only turns or reshapes, and at which index here its elements are."""
+        chain = []
+        while value not in self.home and value in self.made and self.made[value].prim.name in MOVES:
+            chain.append(self.made[value])
+            (value,) = chain[-1].inputs
+        shape = self.types[value].shape
+        index = axes_of(shape)
+        for eq in reversed(chain):
+            out = self.types[eq.out].shape
+            if eq.prim.name == "transpose":
+                index = tuple([index[a] for a in eq.params["axes"]])
+            elif eq.prim.name == "reshape":
+                index = unravel(ravel(index, shape), out)
+            shape = out
+        return value, index
+
+    def _may_lie(self, value: int, flat: Expr) -> bool:
+        """Whether a value may be computed inside another's memory, at ``flat``, over its own axes."""
+        home, shape = self.home.get(value), self.types[value].shape
+        if home is None or home.kind == "index" or value in self.plain or value in self.parts:
+            return False
+        along = [flat.coefficient(i) for i, n in enumerate(shape) if n > 1]
+        return flat.affine and (not along or along[-1] == 1)
+
+    def _copy_of(self, value: int) -> int:
+        """The same under a new number, with memory of its own."""
+        made = self._also(ALIAS, value, self.types[value])
+        self._join(made)
+        self._store(made.out)
+        return made.out
+
+    def _also(self, prim: Primitive, value: int, of: Type, **params: Any) -> Equation:
+        """An equation that is added to the graph."""
+        eq = Equation(len(self.types), prim, (value,), params, None)
+        self.types.append(of)
+        self.equations.append(eq)
+        self.made[eq.out] = eq
+        return eq
+
+    # --- kernels --------------------------------------------------------------------------------------------------
     def _join(self, eq: Equation) -> None:
         reduction = eq.prim.name in REDUCTIONS
         shape = self.types[eq.inputs[0]].shape if reduction else self.types[eq.out].shape
@@ -272,11 +353,7 @@ class _Scheduler:
         if size(of.shape[:-2]) == 1 or of.shape[:-2] == batch:
             return value
         shape = (*batch, *of.shape[-2:])
-        eq = Equation(len(self.types), BROADCAST, (value,), {"shape": shape}, None)
-        self.types.append(Type(shape, of.dtype))
-        self.equations.append(eq)
-        self.made[eq.out] = eq
-        return eq.out
+        return self._also(BROADCAST, value, Type(shape, of.dtype), shape=shape).out
 
     def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Index]:
         """Where a product reads an operand: a value in memory, and the element by an affine index.
@@ -294,7 +371,7 @@ class _Scheduler:
             if len(ways) > 1 or ways[0].operand is None:
                 break
             root, at = eq.inputs[ways[0].operand], ways[0].at
-        flat = ravel(at, self.types[root].shape)
+        flat = self._flat(root, at)
         steps = [flat.coefficient(i) for i in range(several)]
         even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
         if (root in self.home or root not in self.made) and flat.affine and even:
@@ -304,12 +381,23 @@ class _Scheduler:
         rank = len(self.types[root].shape)  # its elements lie one after the other, so that one axis says it all
         return root, (*(ZERO,) * (rank - 1), ravel(index, shape))[:rank]
 
+    def _flat(self, value: int, index: Index) -> Expr:
+        """Where in memory an element of a value is, were there no gaps between rows."""
+        while value in self.parts:
+            value, at = self.parts[value]
+            index = tuple([substituted(e, index) for e in at])
+        return ravel(index, self.types[value].shape)
+
     def whole(self, value: int) -> int:
         """The value in memory that holds all elements of this one in their order: itself, or what it reshapes."""
         root = value
-        while root in self.made and self.made[root].prim.name in ("reshape", "alias"):
+        while root not in self.home and root in self.made and self.made[root].prim.name in ("reshape", "alias"):
             (root,) = self.made[root].inputs
-        if root in self.made and root not in self.home:
+        if root in self.parts:
+            if root not in self.copies:
+                self.copies[root] = self._copy_of(root)
+            root = self.copies[root]
+        elif root in self.made and root not in self.home:
             root = value if self.types[value].shape == self.types[root].shape else root
             self._copied(root)
         self._store(root)
@@ -451,7 +539,7 @@ class _Scheduler:
         graph = replace(self.graph, types=tuple(self.types), equations=tuple(self.equations))
         kernels = tuple(k for k in self._ordered() if k.stores)
         apart = {v: self._apart(v) for k in kernels for v in k.stores if v not in self.plain}
-        return Schedule(graph, kernels, roots, {v: strides for v, strides in apart.items() if strides})
+        return Schedule(graph, kernels, roots, {v: strides for v, strides in apart.items() if strides}, self.parts)
 
     def _apart(self, value: int) -> Shape | None:
         """The strides of a value whose rows would begin at the same place of the cache; None for others.
