@@ -18,34 +18,11 @@ from typing import Any, Final
 import numpy as np
 
 from slalom.compiler.index import (
-    ZERO,
-    Condition,
-    Element,
-    Expr,
-    Index,
-    axes_of,
-    axis,
-    cases,
-    ravel,
-    strides_of,
-    substituted,
-    unravel,
-)
+    ZERO, Condition, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of, substituted, unravel,
+)  # fmt: skip
 from slalom.compiler.nodes import (
-    Apply,
-    Choose,
-    Kernel,
-    Local,
-    Node,
-    Part,
-    Position,
-    Read,
-    Schedule,
-    elements_in,
-    elements_of,
-    locals_of,
-    reads,
-)
+    Apply, Choose, Kernel, Local, Node, Part, Position, Read, Schedule, elements_in, elements_of, locals_of, reads,
+)  # fmt: skip
 from slalom.core.graph import Equation, Graph, Type
 from slalom.core.ops.structural import ALIAS, BROADCAST
 from slalom.core.primitive import Array, Primitive
