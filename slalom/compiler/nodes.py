@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from slalom.compiler.index import ZERO, Axis, Condition, Element, Expr, Index, axes_of, ravel, substituted, unravel
-from slalom.core.graph import Equation, Graph
+from slalom.core.graph import Equation, Graph, Type
 from slalom.core.shape import Shape, size
+
+MOVES: Final = frozenset({"reshape", "transpose", "alias"})
+"""Views that hold all elements once."""
 
 
 # --- what a kernel computes for one element -----------------------------------------------------------------------
@@ -181,6 +184,26 @@ def _level(node: Node, kernel: Kernel, levels: dict[int, int]) -> int:
         read = {atom for expr in node.at for atom, _ in expr.terms}
         parts = tuple([made for element, made in kernel.elements.items() if element in read])
     return max([_level(part, kernel, levels) for part in parts], default=0)
+
+
+def unmoved(
+    value: int, made: Mapping[int, Equation], computed: Container[int], types: Sequence[Type]
+) -> tuple[int, Index]:
+    """The computed value that this one only turns or reshapes, and at which index here its elements are."""
+    chain = []
+    while value not in computed and value in made and made[value].prim.name in MOVES:
+        chain.append(made[value])
+        (value,) = chain[-1].inputs
+    shape = types[value].shape
+    index = axes_of(shape)
+    for eq in reversed(chain):
+        out = types[eq.out].shape
+        if eq.prim.name == "transpose":
+            index = tuple([index[a] for a in eq.params["axes"]])
+        elif eq.prim.name == "reshape":
+            index = unravel(ravel(index, shape), out)
+        shape = out
+    return value, index
 
 
 class Part(NamedTuple):

@@ -18,10 +18,33 @@ from typing import Any, Final
 import numpy as np
 
 from slalom.compiler.index import (
-    ZERO, Condition, Element, Expr, Index, axes_of, axis, cases, ravel, strides_of, substituted, unravel,
+    ZERO,
+    Condition,
+    Element,
+    Expr,
+    Index,
+    axes_of,
+    axis,
+    cases,
+    ravel,
+    strides_of,
+    substituted,
 )  # fmt: skip
 from slalom.compiler.nodes import (
-    Apply, Choose, Kernel, Local, Node, Part, Position, Read, Schedule, elements_in, elements_of, locals_of, reads,
+    Apply,
+    Choose,
+    Kernel,
+    Local,
+    Node,
+    Part,
+    Position,
+    Read,
+    Schedule,
+    elements_in,
+    elements_of,
+    locals_of,
+    reads,
+    unmoved,
 )  # fmt: skip
 from slalom.core.graph import Equation, Graph, Type
 from slalom.core.ops.structural import ALIAS, BROADCAST
@@ -41,8 +64,6 @@ OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold",
 """Index kernels: operations with a template of their own."""
 PARTS: Final = frozenset({"slice", "windows", "gather"})
 """Views that may leave out elements."""
-MOVES: Final = frozenset({"reshape", "transpose", "alias"})
-"""Views that hold all elements once."""
 REDUCTIONS: Final = frozenset({"sum", "amax"})
 CASES: Final = 32
 """A view of views that would be written out in more cases than these at each reader reads from memory instead."""
@@ -119,7 +140,7 @@ class _Scheduler:
         for value in eq.inputs:
             shift = Expr((), begin)
             begin += self.types[value].shape[axis]
-            source, index = self._maker(value)
+            source, index = unmoved(value, self.made, self.home, self.types)
             at = (*index[:axis], index[axis].plus(shift), *index[axis + 1 :])
             if not self._may_lie(source, ravel(at, kernel.space)):
                 source, own = self._copy_of(value), axes_of(self.types[value].shape)
@@ -129,23 +150,6 @@ class _Scheduler:
             pieces.append(source)
         kernel.operands = tuple([(piece, None) for piece in pieces])
         self._enter(kernel, eq.out, axes_of(kernel.space), self._ready(pieces), set())
-
-    def _maker(self, value: int) -> tuple[int, Index]:
-        """The computed value that this one only turns or reshapes, and at which index here its elements are."""
-        chain = []
-        while value not in self.home and value in self.made and self.made[value].prim.name in MOVES:
-            chain.append(self.made[value])
-            (value,) = chain[-1].inputs
-        shape = self.types[value].shape
-        index = axes_of(shape)
-        for eq in reversed(chain):
-            out = self.types[eq.out].shape
-            if eq.prim.name == "transpose":
-                index = tuple([index[a] for a in eq.params["axes"]])
-            elif eq.prim.name == "reshape":
-                index = unravel(ravel(index, shape), out)
-            shape = out
-        return value, index
 
     def _may_lie(self, value: int, flat: Expr) -> bool:
         """Whether a value may be computed inside another's memory, at ``flat``, over its own axes."""
