@@ -17,6 +17,7 @@ import table_layers_norm
 import table_layers_padding
 import table_layers_pool
 import table_layers_recurrent
+import table_layers_unpool
 import twins
 from layer_rows import AFFINE, ANY, AXIS_1, BATCHES, BOTH, INDICES, ONE, ROWS_OF_5, STATS, Row, Sample, last, lines
 
@@ -30,6 +31,7 @@ TABLES = (
     table_layers_recurrent,
     table_layers_attention,
     table_layers_container,
+    table_layers_unpool,
 )
 
 

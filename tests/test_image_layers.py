@@ -154,6 +154,32 @@ def test_not_a_number_is_the_largest() -> None:
     assert places.tolist() == [[1, 2, 5]]
 
 
+def test_drawn_windows_are_steps_apart_and_reach_both_ends() -> None:
+    slalom.manual_seed(3)
+    x = tensor(np.tile(np.arange(10.0), (4, 5, 1, 1)))  # (4, 5, 1, 10): a maximum tells where its window ends
+    pooled = F.fractional_max_pool2d(x, (1, 2), output_size=(1, 6)).numpy()[:, :, 0]
+    steps = np.diff(pooled)  # (n − k)/(n' − 1) = 1.6: of 1 and 2
+    assert (pooled[..., 0] == 1).all() and (pooled[..., -1] == 9).all() and {*steps.flat} == {1.0, 2.0}
+    assert len({tuple(row) for row in pooled.reshape(-1, 6).tolist()}) > 1  # each channel its own
+
+
+def test_windows_are_drawn_anew_at_each_compiled_call_as_eagerly() -> None:
+    layer, x = nn.FractionalMaxPool2d(2, output_ratio=0.6), tensor(normal(2, 3, 12, 11))
+    found = []
+    for call in (layer, slalom.compile(layer)):
+        slalom.manual_seed(7)
+        found.append([call(x).numpy() for _ in range(3)])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0][0] != found[0][1]).any()
+
+
+def test_unpooling_checks_places_inside_a_compiled_function_too() -> None:
+    back = slalom.compile(lambda values, places: F.max_unpool1d(values, places, 2))
+    np.testing.assert_array_equal(back(tensor([[5.0]]), tensor([[1]])).numpy(), [[0, 5]])
+    with pytest.raises(slalom.errors.IndexRangeError):
+        back(tensor([[5.0], [6.0]]), tensor([[2], [0]]))
+
+
 def test_means_never_see_what_is_not_theirs() -> None:
     """Infinity in one window is in no other: nothing is multiplied by a mask."""
     x = tensor([[INF, 1.0, 2.0, 3.0, 4.0]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slalom.core.functional import conv, image, norm, padding, pool
+from slalom.core.functional import conv, fractional, image, norm, padding, pool, unpool
 from slalom.core.functional import dropout as dropouts
 from slalom.core.functional.activation import ACTIVATIONS, gumbel_softmax, prelu
 from slalom.core.functional.attention import scaled_dot_product_attention
@@ -10,6 +10,7 @@ from slalom.core.functional.conv import *
 from slalom.core.functional.distance import DISTANCES, normalize
 from slalom.core.functional.dropout import *
 from slalom.core.functional.embedding import embedding, embedding_bag
+from slalom.core.functional.fractional import *
 from slalom.core.functional.image import *
 from slalom.core.functional.indexing import one_hot
 from slalom.core.functional.losses import LOSSES
@@ -17,6 +18,7 @@ from slalom.core.functional.norm import *
 from slalom.core.functional.padding import *
 from slalom.core.functional.penalty import PENALTIES
 from slalom.core.functional.pool import *
+from slalom.core.functional.unpool import *
 from slalom.core.ops import structural
 from slalom.core.tensor import Tensor, apply
 from slalom.errors import ShapeError
@@ -31,10 +33,12 @@ __all__ = [
 __all__ += list(_registered)
 __all__ += conv.__all__
 __all__ += dropouts.__all__
+__all__ += fractional.__all__
 __all__ += image.__all__
 __all__ += norm.__all__
 __all__ += padding.__all__
 __all__ += pool.__all__
+__all__ += unpool.__all__
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -53,6 +53,8 @@ from slalom.core.functional.dropout import dropout2d as dropout2d
 from slalom.core.functional.dropout import dropout3d as dropout3d
 from slalom.core.functional.dropout import feature_alpha_dropout as feature_alpha_dropout
 from slalom.core.functional.embedding import embedding as embedding, embedding_bag as embedding_bag
+from slalom.core.functional.fractional import fractional_max_pool2d as fractional_max_pool2d
+from slalom.core.functional.fractional import fractional_max_pool3d as fractional_max_pool3d
 from slalom.core.functional.image import channel_shuffle as channel_shuffle
 from slalom.core.functional.image import interpolate as interpolate
 from slalom.core.functional.image import pixel_shuffle as pixel_shuffle
@@ -109,6 +111,9 @@ from slalom.core.functional.pool import lp_pool3d as lp_pool3d
 from slalom.core.functional.pool import max_pool1d as max_pool1d
 from slalom.core.functional.pool import max_pool2d as max_pool2d
 from slalom.core.functional.pool import max_pool3d as max_pool3d
+from slalom.core.functional.unpool import max_unpool1d as max_unpool1d
+from slalom.core.functional.unpool import max_unpool2d as max_unpool2d
+from slalom.core.functional.unpool import max_unpool3d as max_unpool3d
 from slalom.core.tensor import Tensor
 
 __all__ = [
@@ -150,6 +155,8 @@ __all__ = [
     "feature_alpha_dropout",
     "focal_loss",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -181,6 +188,9 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "multi_margin_loss",

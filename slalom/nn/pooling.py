@@ -1,20 +1,23 @@
-"""Pooling layers: maxima, means and norms of windows."""
+"""Pooling layers: maxima, means and norms of windows, and the way back from maxima."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
+from slalom.core.functional.fractional import Ratios
 from slalom.core.functional.pool import OptionalSizes, Sizes
 from slalom.core.shape import per_axis
 from slalom.core.tensor import Tensor
+from slalom.errors import ConfigError
 from slalom.nn import functional as F
 from slalom.nn.module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d",
-    "MaxPool2d", "MaxPool3d",
+    "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "LPPool1d", "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
 ]  # fmt: skip
 
 _MAX: Final = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -22,6 +25,8 @@ _AVG: Final = {2: F.avg_pool2d, 3: F.avg_pool3d}
 _LP: Final = {1: F.lp_pool1d, 2: F.lp_pool2d, 3: F.lp_pool3d}
 _ADAPTIVE_AVG: Final = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _ADAPTIVE_MAX: Final = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
+_UNPOOL: Final = {1: F.max_unpool1d, 2: F.max_unpool2d, 3: F.max_unpool3d}
+_FRACTIONAL: Final = {2: F.fractional_max_pool2d, 3: F.fractional_max_pool3d}
 
 
 class _MaxPool(Module):
@@ -275,5 +280,95 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPool):
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """As ``AdaptiveMaxPool2d``, over three axes. Shapes: (B, C, D, H, W) or (C, D, H, W) → (…, *output_size)."""
+
+    rank = 3
+
+
+class _MaxUnpool(Module):
+    __constants__ = ("kernel_size", "padding", "stride")
+    rank: ClassVar[int]
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0) -> None:
+        super().__init__()
+        what, rank = type(self).__name__, self.rank
+        self.kernel_size = per_axis(f"{what}: kernel_size", kernel_size, rank)
+        self.stride = self.kernel_size if stride is None else per_axis(f"{what}: stride", stride, rank)
+        self.padding = per_axis(f"{what}: padding", padding, rank, 0)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        return _UNPOOL[self.rank](input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima back in their places, zeros elsewhere; see ``functional.max_unpool1d``.
+
+    Called with what ``MaxPool1d(…, return_indices=True)`` returned, and the size before it where that is ambiguous.
+
+    Shapes: (B, C, T') or (C, T') → (…, T).
+
+    >>> pool, unpool = MaxPool1d(2, return_indices=True), MaxUnpool1d(2)
+    >>> unpool(*pool(Tensor([[1.0, 2.0, 4.0, 3.0]])))
+    tensor([[0., 2., 4., 0.]])
+    """
+
+    rank = 1
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """As ``MaxUnpool1d``, over two axes. Shapes: (B, C, H', W') or (C, H', W') → (…, H, W)."""
+
+    rank = 2
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """As ``MaxUnpool1d``, over three axes. Shapes: (B, C, D', H', W') or (C, D', H', W') → (…, D, H, W)."""
+
+    rank = 3
+
+
+class _FractionalMaxPool(Module):
+    __constants__ = ("kernel_size", "output_ratio", "output_size", "return_indices")
+    rank: ClassVar[int]
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        output_size: Sizes | None = None,
+        output_ratio: Ratios = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if (output_size is None) == (output_ratio is None):
+            got = "neither" if output_size is None else "both"
+            what = f"{type(self).__name__}: output_size and output_ratio"
+            raise ConfigError(what, got=got, needed="one of them")
+        self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+
+    def forward(self, input: Tensor) -> Any:
+        return _FRACTIONAL[self.rank](
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples
+        )
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """The maxima of ``output_size`` windows whose starts are drawn; see ``functional.fractional_max_pool2d``.
+
+    ``output_ratio``: the output's size as a share of the input's. ``return_indices``: (values, where they were).
+
+    Shapes: (B, C, H, W) or (C, H, W) → (…, H', W').
+    Note: as in PyTorch they are drawn in evaluation too, unless ``_random_samples`` gives them.
+    """
+
+    rank = 2
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """As ``FractionalMaxPool2d``, over three axes. Shapes: (B, C, D, H, W) or (C, D, H, W) → (…, D', H', W')."""
 
     rank = 3
