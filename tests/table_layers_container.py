@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import twins
-from layer_rows import ANY, ROWS_OF_5, Row, Sample, last, lines, through
+from layer_rows import ANY, ROWS_OF_5, Row, Sample, joined, last, library, lines, through
 
 
 def twice(nn: Any) -> Any:
@@ -14,7 +14,55 @@ def twice(nn: Any) -> Any:
 
 TWICE = {"module.0.weight": (4, 5), "module.0.bias": (4,), "module.2.weight": (5, 4), "module.2.bias": (5,)}
 
+MANY = lines((3, 5), (4, 5), (9, 5), (7, 5))  # with a target in each cluster: PyTorch has no gradient of others
+HEAD = {"head.weight": (5, 5), "tail.0.0.weight": (2, 5), "tail.0.1.weight": (3, 2), "tail.1.0.weight": (1, 5)}
+
+
+def _adaptive(nn: Any, bias: bool = False) -> Any:
+    return nn.AdaptiveLogSoftmaxWithLoss(5, 11, [3, 6], 2.0, head_bias=bias)
+
+
+def _of_targets(layer: Any, x: Any) -> Any:
+    """Output and loss."""
+    return joined(*layer.plain(x, library(x).tensor([7, 1, 4, 10, 3, 8, 0, 5, 2][: x.shape[0]])))
+
+
+def _refused(target: Any, *options: Any) -> Any:
+    return lambda nn: nn.AdaptiveLogSoftmaxWithLoss(1, 4, *(options or ([2],)))(nn.Parameter([[1.0]]), target)
+
+
 ROWS: tuple[Row, ...] = (
+    Row(
+        "AdaptiveLogSoftmaxWithLoss",
+        lambda nn: through(_adaptive(nn), _of_targets),
+        MANY,
+        out=lambda shape: (shape[0] + 1,),
+        state=HEAD | {"tail.1.1.weight": (5, 1)},
+        errors=(
+            (Sample((3, 4)), r"head \(Linear 5→5\): input has 4 features, needs 5"),
+            (Sample((2, 3, 5)), r"adaptive_log_softmax: input: got shape \(2, 3, 5\); needed \(B, D\), or in a call"),
+        ),
+        bad=(
+            (_refused([2], [2, 1]), r"AdaptiveLogSoftmaxWithLoss: cutoffs: got \[2, 1\]; needed whole numbers tha"),
+            (_refused([2], [0, 2]), r"cutoffs: got \[0, 2\]"),
+            (_refused([2], [2, 4]), r"cutoffs: got \[2, 4\]; needed .* from above 0 to below 4, the number of classes"),
+            (_refused([2], []), r"cutoffs: got \[\]"),
+            (_refused([2], [1.5]), r"cutoffs: got \[1.5\]"),
+            (_refused([1, 2]), r"target: got shape \(2,\); needed \(1,\) a class for each row"),
+            (_refused([4]), r"adaptive_log_softmax: target: got 4 to 4; needed 0 to 3"),
+            (_refused([-1]), r"target: got -1 to -1; needed 0 to 3"),
+            (_refused([1.0]), r"target: got float32; needed class numbers"),
+            (lambda nn: _adaptive(nn).predict(nn.Parameter([1.0])), r"input: got shape \(1,\); needed \(B, D\)"),
+        ),
+    ),
+    Row(
+        "AdaptiveLogSoftmaxWithLoss",
+        lambda nn: through(_adaptive(nn, True), lambda layer, x: layer.log_prob(x)),
+        lines((3, 5), (4, 5), (1, 5), (9, 5), (0, 5), (2, 5)),
+        out=lambda shape: (shape[0], 11),
+        state={"head.weight": (5, 5), "head.bias": (5,)} | HEAD | {"tail.1.1.weight": (5, 1)},
+        variant="all",
+    ),
     Row(
         "ModuleList",
         lambda nn: through(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch_reference import loss_results
 
 import slalom
 from slalom import Tensor, nn
+from slalom.errors import IndexRangeError
 
 CASES = list(loss_cases())
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text(encoding="utf-8"))
@@ -299,3 +301,27 @@ def test_torch_state(row: LossRow) -> None:
     assert [(name, t.shape) for name, t in ours.state_dict().items()] == [
         (name, tuple(t.shape)) for name, t in theirs.state_dict().items()
     ]
+
+
+# --- the adaptive softmax ---------------------------------------------------------------------------------------------
+def test_the_adaptive_softmax_is_a_distribution_over_all_classes() -> None:
+    slalom.manual_seed(0)
+    layer = nn.AdaptiveLogSoftmaxWithLoss(6, 13, [2, 5, 6]).double()
+    x = Tensor(np.random.default_rng(0).normal(size=(13, 6)))
+    every = layer.log_prob(x).detach()
+    np.testing.assert_allclose(every.exp().sum(1).numpy(), 1, rtol=1e-12)
+    found = layer(x, Tensor(np.arange(13)))
+    np.testing.assert_allclose(found.output.detach().numpy(), np.diag(every.numpy()), rtol=1e-12)
+    assert found.loss.item() == pytest.approx(-np.diag(every.numpy()).mean(), rel=1e-12)
+    np.testing.assert_array_equal(layer.predict(x).numpy(), every.numpy().argmax(1))
+    one = layer(x[3], Tensor(9))
+    assert one.output.shape == () and one.output.item() == pytest.approx(every[3, 9].item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("target", [13, -1])
+def test_the_adaptive_softmax_refuses_what_is_no_class_inside_a_compiled_step_too(target: int) -> None:
+    layer = nn.AdaptiveLogSoftmaxWithLoss(6, 13, [2, 5, 6])
+    step = slalom.compile(lambda x, y: layer(x, y).loss)
+    assert math.isfinite(step(slalom.ones(1, 6), Tensor([12])).item())
+    with pytest.raises(IndexRangeError):
+        step(slalom.ones(1, 6), Tensor([target]))

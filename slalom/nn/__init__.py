@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slalom.nn import (
     activation,
+    adaptive,
     attention,
     container,
     conv,
@@ -26,6 +27,7 @@ from slalom.nn import (
     utils,
 )
 from slalom.nn.activation import *
+from slalom.nn.adaptive import *
 from slalom.nn.attention import *
 from slalom.nn.container import *
 from slalom.nn.conv import *
@@ -46,6 +48,7 @@ from slalom.nn.transformer import *
 
 __all__ = ["functional", "init", "utils"]
 __all__ += activation.__all__
+__all__ += adaptive.__all__
 __all__ += attention.__all__
 __all__ += container.__all__
 __all__ += conv.__all__
