@@ -15,7 +15,8 @@ import pytest
 
 from slalom.compiler import llvm, threads
 from slalom.compiler.ir import I64, Builder, literal
-from slalom.compiler.threads import Call, Outcome, Reason, Table
+from slalom.compiler.threads import Call, Outcome, Reason, Section, Table
+from slalom.compiler.walker import ticks
 
 pytestmark = [
     pytest.mark.skipif(not llvm.available(), reason="needs llvmlite"),
@@ -163,6 +164,79 @@ def test_counters_and_pointers_move_on_after_each_step(n: int):
     assert table.run(3, n).steps == 3
     np.testing.assert_array_equal(rows, np.array([[5]] * 5 + [[0]]) * np.ones(10, np.int64))
     assert counter[0] == -15 and args[0] == rows.ctypes.data + 5 * rows.strides[0]
+
+
+class Sections:
+    """Begin, three steps, another kind of step, end: each notes its number in the log, the end moves a pointer back."""
+
+    def __init__(self) -> None:
+        self.log, self.x = np.zeros(100, np.int64), np.zeros(20, np.int64)
+        self.flag = np.ones(8, np.int8)
+        self.args = [words(self.log, k) for k in (1, 2, 3, 4)]
+        self.moving = words(self.x[8:], 1)  # a run that begins late moves it back before it has moved it on
+        add = kernel(adding)
+        along = [(args.ctypes.data, 8) for args in self.args]
+        begin, first, second, end = (Call(add, args.ctypes.data, 1) for args in self.args)
+        step = Call(add, self.moving.ctypes.data, 1)
+        address = self.moving.ctypes.data
+        self.table = Table.in_sections(
+            [
+                Section([begin._replace(commit=True, guard=self.flag.ctypes.data)], along),
+                Section([first, step], [*along, (address, 8)], 3),
+                Section([second], along, 0),
+                Section([second, step], [*along, (address, 8)]),
+                Section([], along, 5),
+                Section([end], [*along, (address, -4 * 8)]),
+            ]
+        )
+
+
+@pytest.mark.parametrize("n", TEAMS)
+def test_sections_follow_each_other_again_and_again(n: int):
+    made = Sections()
+    cycle = [1, 2, 2, 2, 3, 4]
+    assert made.table.cycle == 6 and len(made.table.calls) == 6
+    assert made.table.run(15, n)[:3] == (15, Reason.FINISHED, 6)
+    assert made.log[:16].tolist() == [*cycle, *cycle, *cycle[:3], 0]
+    assert made.x.tolist() == [*[0] * 8, 3, 3, 2, 2, *[0] * 8]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_run_begins_at_any_step_of_the_cycle(n: int):
+    cycle = [1, 2, 2, 2, 3, 4]
+    for start in range(6):
+        made = Sections()
+        assert made.table.run(9, n, start=start).steps == 9
+        assert made.log[:10].tolist() == [*(3 * cycle)[start : start + 9], 0]
+    with pytest.raises(IndexError):
+        made.table.run(1, n, start=6)
+    assert made.table.run(1, n).steps == 1  # it is not left busy
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_commit_may_come_first_in_a_section(n: int):
+    made = Sections()
+    made.flag[:] = 0
+    assert made.table.run(9, n, start=4)[:3] == (2, Reason.GUARD, 0)
+    assert made.log[:3].tolist() == [3, 4, 0]
+
+
+def clocked() -> Builder:
+    """x[0] = the time."""
+    b = Builder()
+    b.store(ticks(b), b.pointer("x", "x"))
+    return b
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_clock_tells_when_within_a_run(n: int):
+    times, place = np.zeros(2, np.int64), np.zeros(1, np.int64)
+    args = [words(times[:1]), words(place, 10_000), words(times[1:])]
+    codes = [kernel(clocked), kernel(busy), kernel(clocked)]
+    table = Table([Call(code, a.ctypes.data, 1) for code, a in zip(codes, args, strict=True)])
+    assert table.run(1, n).steps == 1
+    first, second = map(table.clock, times.tolist())
+    assert 0 <= first < second <= 1
 
 
 @pytest.mark.parametrize("n", TEAMS)

@@ -161,7 +161,7 @@ class Loop:
         for words, i in self._starts:
             assert index is not None, "batches are gathered"
             words[i] = address(index)
-        moves = self.table.advances[len(self._indices) :, 1]
+        moves = self.table.advances[0][len(self._indices) :, 1]
         moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
         self._state[:], self._draw[1], moves[-1] = draw.state, draw.state[-1], draw.stride
         outcome = self.table.run(steps, threads)
