@@ -12,8 +12,8 @@ import pytest
 import slalom
 from slalom import Tensor, nn, optim
 from slalom.compiler import runtime
-from slalom.compiler.loop import Pace
 from slalom.compiler.native import native
+from slalom.compiler.pace import Pace
 from slalom.core import kernels
 from slalom.errors import DivergenceError
 from slalom.train import Callback, Trainer

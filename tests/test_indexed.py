@@ -372,7 +372,7 @@ def test_a_draw_has_an_end():
 
 
 def rows_of(seed, epoch, n, position, count, pieces=1, target=None):
-    arrays = permutation_keys(seed, epoch), np.array([position])
+    arrays = permutation_keys(seed, [epoch])[0], np.array([position])
     return call(lambda b: permutation(b, n, count), arrays, Type((count,), dtype.int64), pieces, target)
 
 

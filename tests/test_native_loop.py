@@ -21,8 +21,9 @@ import pytest
 import slalom
 from slalom import nn, optim
 from slalom.compiler import llvm, runtime
-from slalom.compiler.loop import Loop, row_order
+from slalom.compiler.loop import Loop
 from slalom.compiler.native import native
+from slalom.compiler.order import row_order
 from slalom.core import kernels
 from slalom.errors import DivergenceError, IndexRangeError
 from slalom.train import Callback, Trainer
@@ -221,12 +222,11 @@ def test_a_class_out_of_range_is_named_and_writes_nothing() -> None:
 
 def test_the_arena_stays_where_it_is() -> None:
     _, _, steps = fitted("small")
-    loop: Loop = steps._loops[128]
-    before = loop.program._arena.ctypes.data
-    index = np.arange(128, dtype=np.int64)
+    loop: Loop = steps._loops[None]
+    before = [turn.program._arena.ctypes.data for turn in loop.turns]
     for _ in range(3):
-        loop.run(index, 1, 1)
-    assert loop.program._arena.ctypes.data == before
+        assert loop.run(1, 1).steps == 1
+    assert len(before) == 2 and [turn.program._arena.ctypes.data for turn in loop.turns] == before
 
 
 def test_several_fits_at_once() -> None:

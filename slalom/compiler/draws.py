@@ -95,20 +95,19 @@ _NUMBERS: Final = Type("i64", _AT_ONCE)
 _MIX: Final = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def permutation_keys(seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """What a ``permutation`` kernel reads: the keys of the rounds, and whether 0 and 1 change places.
+def permutation_keys(seed: int, epochs: Sequence[int]) -> npt.NDArray[np.int64]:
+    """What a ``permutation`` kernel reads in each epoch: the keys of the rounds, and whether 0 and 1 change places.
 
-    Shapes: result (13,).
+    Shapes: E epochs; result (E, 13).
     """
-    keys, swap = kernels.permutation_keys(seed, epoch)
-    return np.array([*keys, swap], np.uint64).view(np.int64)
+    return kernels.permutation_words(seed, epochs).view(np.int64)
 
 
 def permutation(b: Builder, n: int, count: int) -> Plan:
     """``kernels.permutation_at(seed, epoch, n, position … position + count)``, 32 rows a task.
 
-    ("in", 0) are the keys as ``permutation_keys`` gives them, ("in", 1) is the position (an int64), which must leave
-    ``count`` of the ``n`` rows: if not, the status word is set and nothing written. ("out", 0): the rows, int64.
+    ("in", 0) are an epoch's keys as ``permutation_keys`` gives them, ("in", 1) is the position (an int64), which must
+    leave ``count`` of the ``n`` rows: if not, the status word is set and nothing written. ("out", 0): the rows, int64.
     Source: Black, Rogaway (2002), "Ciphers with arbitrary finite domains"; see ``kernels.permutation_at``.
     """
     keys, to = b.pointer("keys", ("in", 0)), b.pointer("out", ("out", 0))

@@ -1,44 +1,24 @@
-"""The native loop: many steps of a recorded function over mini-batches, without Python in between.
-
-In each step the rows of the batch are gathered from whole arrays through a row of indices, the program runs, and its
-sums are added up. What may stop a step stops it before anything outside is written.
-"""
+"""The native loop: many steps of a recorded function over mini-batches, and whole epochs, without Python in between."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import llvm, runtime
-from slalom.compiler.draws import permutation, permutation_keys
-from slalom.compiler.indexed import Plan, gather_rows
-from slalom.compiler.ir import F64, Builder
-from slalom.compiler.native import native
-from slalom.compiler.program import Program, address
-from slalom.compiler.threads import Call, Outcome, Reason, Table
-from slalom.core import kernels
-from slalom.core.dtype import int64
-from slalom.core.graph import Type
+from slalom.compiler import llvm
+from slalom.compiler.epochs import Epochs
+from slalom.compiler.pace import Pace
+from slalom.compiler.program import address
+from slalom.compiler.threads import Outcome, Reason, Section, Table
+from slalom.compiler.turn import Copies, Recording, Shared, Turn
 from slalom.core.node import Storage, note_writes
 from slalom.core.primitive import Array
 from slalom.core.tensor import Tensor
 
-__all__ = ["Draw", "Loop", "Outcome", "Pace", "Reason", "Recording", "row_order"]
-
-
-SHARED_BYTES: Final = 1 << 16
-"""For each of which in a batch another thread helps to gather it."""
-
-
-class Recording(NamedTuple):
-    """A record as ``Compiled.record`` gives it, and the tensors among its arguments: the batch, which a loop fills."""
-
-    record: Any
-    leaves: list[Tensor]
+__all__ = ["Draw", "Loop", "Outcome", "Reason", "Recording", "Rows", "Run"]
 
 
 class Draw(NamedTuple):
@@ -52,248 +32,177 @@ class Draw(NamedTuple):
 START: Final = Draw((0, 0, 0), 0)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows that batches are made of, in an order that is new in each epoch: a function of (seed, epoch).
+
+    ``arrays``: by argument of the recorded step · ``seed`` · ``kept``: tensors, each with an array that it is
+    copied to where an epoch begins; where it ends, they are looked at.
+    """
+
+    arrays: Sequence[Array]
+    seed: int
+    kept: Sequence[tuple[Tensor, Array]]
+
+
+class Run(NamedTuple):
+    """What a run has done."""
+
+    steps: int
+    sums: Array
+    """Of each epoch that ended, those of its steps since ``total`` was set; one row an epoch …"""
+    when: list[float]
+    """… and when it did: between 0, the beginning of the run, and 1."""
+    outcome: Outcome
+
+
 class Loop:
-    """Steps of a recorded function whose arguments are mini-batches.
+    """Steps of recorded functions whose arguments are mini-batches.
 
-    recording: of a function that returns (sums, finite): a float64 vector, and a truth value without which a step
-    writes nothing. arrays: by argument, the array whose rows the batches are made of; None: the caller puts each batch
-    into ``batch``, and makes one step at a time. generator: the state of a random generator, whose last number is set
-    anew before each step; runs work on a copy of their own, so that several loops can share it.
+    recordings: those of an epoch in order, each with the number of steps that are made of it; of functions that return
+    (sums, finite): a float64 vector, and a truth value without which a step writes nothing. rows: what the batches are
+    made of; None: the caller puts each batch into ``batch``, and makes one step at a time. generator: the state of a
+    random generator, whose last number is set anew before each step; runs work on a copy of their own, so that several
+    loops can share it.
 
-    ``batch``: the memory of the present batch, by argument · ``pace``: how to run it · ``latest``: the sums of the last
-    step · ``total``: those of all steps, which the caller may set to 0.
+    ``total``: the sums of the steps of this epoch, which the caller may set · ``latest``: those of the last step ·
+    ``finite``: whether ``rows.kept`` was, where the last epoch ended · ``pace``: how to run it ·
+    ``turns``: the steps by themselves.
 
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
 
-    def __init__(self, recording: Recording, arrays: Sequence[Array] | None, generator: Storage | None = None) -> None:
-        self.record, self.leaves = recording
-        graph, binding = self.record.graph, self.record.binding
-        self.arrays = [np.ascontiguousarray(array) for array in arrays or ()]
-        self.batch = [np.asarray(t._storage.array, order="C") for t in self.leaves]
-        self.rows = len(self.batch[0])
-        results = [i for i, output in enumerate(graph.outputs) if output.kind == "result"]
-        self._written = [binding.outputs[i] for i in self.record.targets]
-        if (
-            len(results) != 2
-            or len(results) + len(self._written) != len(graph.outputs)
-            or any(place.kind == "grad" for place in graph.inputs)
-            or not all(isinstance(target, Storage) for target in self._written)
-        ):
-            raise LookupError("the record reads or writes more than a loop can give it")
-        sums, finite = results
-        self.program = Program(graph, self.record.targets, guard=finite)
-        self._sums = np.zeros(graph.types[graph.outputs[sums].value].shape)  # also of a step that is stopped
-        self.latest, self.total = np.zeros_like(self._sums), np.zeros_like(self._sums)
-        self._finite = np.zeros((), np.bool_)
-        self._numbers = [i for i, place in enumerate(graph.inputs) if place.kind == "number"]
-        self._now = np.zeros(len(self._numbers))
-        self._put("output", sums, address(self._sums))
-        self._put("output", finite, address(self._finite))
+    def __init__(
+        self, recordings: Sequence[tuple[Recording, int]], rows: Rows | None = None, generator: Storage | None = None
+    ) -> None:
+        self._shared = shared = Shared(recordings[0][0])
+        arrays = [] if rows is None else [np.ascontiguousarray(array) for array in rows.arrays]
+        self.turns = [Turn(recording, arrays, generator, shared) for recording, _ in recordings]
+        self.steps: Final = sum(times for _, times in recordings)
+        """In an epoch."""
+        self._times = [times for _, times in recordings]
+        self._epochs = None if rows is None else Epochs(rows.seed, len(arrays[0]), rows.kept, shared)
         self._generator = generator
-        self._state = np.zeros(3, np.int64)  # of the generator
-        self._draw = np.array([address(self._state[-1:]), 0], np.int64)  # in the order of the setter's words
-        ends = address(self.total), address(self.latest), address(self._sums), self.total.size
-        self._ends = np.array(ends, np.int64)
-        self._words: list[Array] = []
-        self._indices: list[int] = []  # the addresses of the words that hold where the index is …
-        self._places = [self.program.words_for("input", i) for i in range(len(graph.inputs))]
-        self._starts: list[tuple[Array, int]] = []  # … and where those are in arrays
-        self._statuses: list[tuple[Array, int]] = []
-        self._table()
+        self._written = list({id(storage): storage for turn in self.turns for storage in turn.written}.values())
+        self.total, self.latest = shared.total, shared.latest
+        self.table: Final = self._table()
         self.pace: Final = Pace(self.shared)
 
-    # --- the table ------------------------------------------------------------------------------------------------
-    def _table(self) -> None:
-        """Gathers, the counter, the program, and the sum of its sums, as one table of calls."""
-        gathers = [self._gather(array, batch) for array, batch in zip(self.arrays, self.batch, strict=False)]
-        addresses = llvm.load([*(b for b, _ in gathers), _setter(), _adder()])
-        calls: list[Call] = []
-        for (_, plan), words, batch, code in zip(gathers, self._words, self.batch, addresses, strict=False):
-            ways = 1 + batch.nbytes // SHARED_BYTES
-            calls.append(Call(code, address(words), plan.tasks, ways, barrier=False))
-        calls.append(Call(addresses[-2], address(self._draw), 1, 1))
-        finite = address(self._finite)
-        calls += [call._replace(guard=finite) if call.commit else call for call in self.program.calls]
-        guarded = any(call.commit for call in calls)
-        calls.append(Call(addresses[-1], address(self._ends), 1, 1, commit=not guarded, guard=finite))
-        moving = [(word, 8 * self.rows) for word in self._indices]
-        program = self.program
-        self._rate_words = [program.address_of(w) for i in self._numbers for w, _ in program.words_for("input", i)]
-        moving += [(word, 0) for word in (*self._rate_words, address(self._draw) + 8)]
-        self.table = Table([call for call in calls if call.tasks], moving)
-        self.program.report_to(self.table.status_address)
-        for words, i in self._statuses:
-            words[i] = self.table.status_address
+    @property
+    def batch(self) -> list[Array]:
+        """The memory of the present batch, by argument."""
+        return self.turns[0].batch
 
-    def _gather(self, array: Array, batch: Array) -> tuple[Builder, Plan]:
-        """A kernel that copies the rows of a batch, and its words."""
-        b = Builder()
-        row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
-        plan = gather_rows(b, len(array), row_bytes, Type((self.rows,), int64))
-        words = np.zeros(len(b.bound), np.int64)
-        self._words.append(words)
-        for i, meaning in enumerate(b.bound):
-            if meaning == ("in", 1):
-                self._indices.append(address(words) + 8 * i)
-                self._starts.append((words, i))
-            elif meaning == ("status",):
-                self._statuses.append((words, i))
-            else:
-                words[i] = {("in", 0): address(array), ("out", 0): address(batch)}.get(meaning, meaning)
-        return b, plan
+    @property
+    def finite(self) -> bool:
+        """Whether the tensors that are kept were finite at the end of the last epoch."""
+        return self._epochs is None or bool(self._epochs.finite)
+
+    def _table(self) -> Table:
+        turns, epochs = self.turns, self._epochs
+        builders = [turn.builders() for turn in turns]
+        beside = [] if epochs is None else epochs.builders()
+        addresses = iter(llvm.load([*(b for found in builders for b in found), *beside]))
+        codes = [[next(addresses) for _ in found] for found in builders]
+        # What steers moves on with every step, of whichever kind, and so does the place in the random numbers.
+        along = [(word, 0) for turn in turns for word in turn.number_words()]
+        along.append((address(self._shared.draw) + 8, 0))
+        sections = []
+        for turn, times, code in zip(turns, self._times, codes, strict=True):
+            moves = [(word, 8 * turn.rows) for word in turn.index_words()]
+            sections.append(Section(turn.calls(code), [*along, *moves], times))
+        self._moving = len(along)
+        if epochs is not None:
+            code, (begun, ended) = list(addresses), epochs.advances()
+            for turn, times in zip(turns, self._times, strict=True):
+                ended += [(word, -8 * turn.rows * times) for word in turn.index_words()]
+            sections = [Section(epochs.begin(code), begun), *sections, Section(epochs.end(code), ended)]
+        table = Table.in_sections(sections)
+        for turn in turns:
+            turn.report_to(table.status_address)
+        if epochs is not None:
+            epochs.report_to(table.status_address)
+        return table
 
     # --- running --------------------------------------------------------------------------------------------------
     def holds(self) -> bool:
-        """Whether the record still fits the world: nothing that it depends on has changed."""
-        return self.record.changed(self.leaves) is None
+        """Whether the records still fit the world: nothing that they depend on has changed."""
+        return all(turn.recording.holds() for turn in self.turns)
 
-    def run(
-        self, index: Array | None, steps: int, threads: int, *, rates: Array | None = None, draw: Draw = START
-    ) -> Outcome:
-        """Make so many steps over the rows that ``index`` (int64) names, batch after batch.
-
-        rates: (steps, numbers), what steers each step; None: the numbers as they are now, for all of them.
-        """
-        for storage in self._written:
-            storage.writable()
-        copies = self._bind(rates)
-        for words, i in self._starts:
-            assert index is not None, "batches are gathered"
-            words[i] = address(index)
-        moves = self.table.advances[0][len(self._indices) :, 1]
-        moves[:-1] = 0 if rates is None else 8 * len(self._numbers)
-        self._state[:], self._draw[1], moves[-1] = draw.state, draw.state[-1], draw.stride
-        outcome = self.table.run(steps, threads)
-        for storage, copy in copies:
-            if storage in self._written:
-                np.copyto(storage.array, copy)
-        note_writes(self._written)
-        if self._generator is not None:
-            self._generator.write(self._state)
-        return outcome
-
-    def _bind(self, rates: Array | None) -> list[tuple[Storage, Array]]:
-        """Tell the program where everything is; the copies that it works on of what does not lie in row order."""
-        copies = []
-        graph, sources = self.record.graph, self.record.binding.inputs
-        if rates is None:
-            self._now[:] = self.numbers()
-        numbers = address(self._now if rates is None else rates)
-        words = self.program.words
-        for place, source, at in zip(graph.inputs, sources, self._places, strict=True):
-            if place.kind == "number":
-                start, numbers = numbers, numbers + 8
-            elif place.kind == "argument":
-                start = address(self.batch[source])
-            elif source is self._generator:
-                start = address(self._state)
-            else:
-                array = source.array
-                if not array.flags.c_contiguous:
-                    array = array.copy("C")
-                    copies.append((source, array))
-                start = address(array)
-            for word, offset in at:
-                words[word] = start + offset
-        return copies
-
-    def _put(self, where: str, number: int, start: int) -> None:
-        for word, offset in self.program.words_for(where, number):
-            self.program.words[word] = start + offset
+    def numbers(self) -> list[float]:
+        """The numbers that steer, as they are now."""
+        return self.turns[0].numbers()
 
     @property
     def shared(self) -> bool:
         """Whether any of its work is worth more than one thread."""
         return any(call.ways > 1 for call in self.table.calls)
 
-    def numbers(self) -> list[float]:
-        """The numbers that steer, as they are now."""
-        return [self.record.binding.inputs[i]() for i in self._numbers]
+    def ahead(self, epoch: int) -> int:
+        """How many epochs, from this one on, one run can make."""
+        return 1 if self._epochs is None else self._epochs.ahead(epoch)
 
+    def run(
+        self,
+        steps: int,
+        threads: int,
+        *,
+        epoch: int = 0,
+        batch: int = 0,
+        rates: Array | None = None,
+        draw: Draw = START,
+    ) -> Run:
+        """Make so many steps, from a batch of an epoch on, over the rows in order; also the ends of epochs.
 
-class Pace:
-    """Chooses how many threads to use, and how many steps to make at once, from the times of the runs before.
+        rates: (steps, numbers), what steers each step; None: the numbers as they are now, for all of them.
+        """
+        shared = self._shared
+        if rates is None:
+            shared.now[:] = self.numbers()
+        copies = self._bind(epoch, batch, address(shared.now if rates is None else rates))
+        stride = 0 if rates is None else 8 * shared.numbers
+        for moves in self.table.advances if self._epochs is None else self.table.advances[1:-1]:
+            moves[: self._moving, 1] = stride
+            moves[self._moving - 1, 1] = draw.stride
+        shared.state[:], shared.draw[1] = draw.state, draw.state[-1]
+        start = self._place(batch)
+        outcome = self.table.run(self._place(batch + steps) - start, threads, start=start)
+        for storage, copy in copies.values():
+            if storage in self._written:
+                np.copyto(storage.array, copy)
+        note_writes(self._written)
+        if self._generator is not None:
+            self._generator.write(shared.state)
+        return self._run(epoch, batch, start + outcome.steps, outcome)
 
-    Bits do not depend on either, so both may change at any time. A number of threads that was set is kept.
-    """
+    def _place(self, batch: int) -> int:
+        """The step of the table's cycle (or of a later one) before a batch: the first comes before the beginning."""
+        epoch, batch = divmod(batch, self.steps)
+        return self.table.cycle * epoch + (0 if self._epochs is None else batch and 1 + batch)
 
-    SECONDS: Final = 0.04
-    """About how long a run lasts: so often can the caller look after other things."""
-    AGAIN: Final = 64
-    """After so many runs, the choice is made anew: the machine may have become busy, or quiet."""
+    def _bind(self, epoch: int, batch: int, numbers: int) -> Copies:
+        """Tell all parts where everything is; the copies that are used of what does not lie in row order."""
+        copies: Copies = {}
+        epochs = self._epochs
+        place = 0 if epochs is None else address(epochs.index)
+        left = batch
+        for turn, times in zip(self.turns, self._times, strict=True):
+            done = min(left, times)
+            left -= done
+            turn.bind(place + 8 * turn.rows * done, numbers, copies)
+            place += 8 * turn.rows * times
+        if epochs is not None:
+            epochs.bind(epoch, batch > 0, copies)
+        return copies
 
-    def __init__(self, shared: bool) -> None:
-        self._shared = shared
-        self._begin()
-
-    def _begin(self) -> None:
-        n, chosen = self._setting = runtime.get_num_threads(), runtime.chosen()
-        powers = [1 << k for k in range(n.bit_length()) if 1 << k < n]
-        self._choices = [n] if chosen else [n, *reversed(powers)] if self._shared else [1]
-        self._seconds: dict[int, float] = {}
-        self._tries = dict.fromkeys(self._choices, 0)
-        self._runs = 0
-
-    def next(self) -> tuple[int, int]:
-        """(threads, steps at most) of the next run."""
-        if self._setting != (runtime.get_num_threads(), runtime.chosen()):
-            self._begin()
-        trying = [n for n in self._choices if self._tries[n] < 2]
-        threads = trying[0] if trying else min(self._choices, key=lambda n: self._seconds[n])
-        known = self._seconds.get(threads) or min(self._seconds.values(), default=0.0)
-        if not known:
-            return threads, 1
-        # A try is short: it may be slower by far.
-        return threads, max(1, int((0.1 if trying else 1.0) * self.SECONDS / known))
-
-    def note(self, threads: int, steps: int, seconds: float) -> None:
-        """How long a run took. The first one of its kind counts for little: threads start, caches are cold."""
-        self._seconds[threads] = seconds / steps
-        self._tries[threads] += 1
-        self._runs += 1
-        if self._runs % self.AGAIN == 0:
-            self._tries = {n: self._tries[n] if n == threads else 0 for n in self._choices}
-
-
-def row_order(seed: int, epoch: int, n: int) -> Array:
-    """``kernels.permutation(seed, epoch, n)``, natively."""
-    if not native() or n == 0:
-        return kernels.permutation(seed, epoch, n)
-    function, bound, tasks = _permuting(n)
-    rows = np.empty(n, np.int64)
-    counter, status = np.zeros((2, 1), np.int64)
-    held: dict[Any, Array] = {("in", 0): permutation_keys(seed, epoch), ("in", 1): counter}
-    held |= {("out", 0): rows, ("status",): status}
-    words = np.array([address(held[m]) if isinstance(m, tuple) else m for m in bound], np.int64)
-    function(address(words), 0, tasks)
-    return rows
-
-
-@functools.lru_cache(maxsize=64)
-def _permuting(n: int) -> tuple[Any, list[Any], int]:
-    """The kernel that computes the order of n rows, what its words mean, and its tasks."""
-    b = Builder()
-    plan = permutation(b, n, n)
-    (code,) = llvm.load([b])
-    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return prototype(code), b.bound, plan.tasks
-
-
-def _setter() -> Builder:
-    """A kernel that stores a number at an address."""
-    b = Builder()
-    where = b.pointer("where", None)
-    b.store(b.word("what", None), where)
-    return b
-
-
-def _adder() -> Builder:
-    """A kernel that adds a vector of float64 to another, in order, and copies it to a third."""
-    b = Builder()
-    total, latest, sums = (b.pointer(name, None) for name in ("total", "latest", "sums"))
-    with b.loop(0, b.word("n", None)) as i:
-        into, found = b.offset(total, i, F64), b.load(F64, b.offset(sums, i, F64))
-        b.store(b.add(b.load(F64, into), found), into)
-        b.store(found, b.offset(latest, i, F64))
-    return b
+    def _run(self, epoch: int, batch: int, place: int, outcome: Outcome) -> Run:
+        """What was done in a run that ended at a place of the cycle (or of a later one)."""
+        epochs = self._epochs
+        if epochs is None:
+            return Run(outcome.steps, np.empty((0, self.total.size)), [], outcome)
+        ended, place = divmod(place, self.table.cycle)
+        steps = ended * self.steps + max(0, place - 1) - batch
+        if ended or place:
+            epochs.ordered = epoch + ended - (place == 0)
+        sums, ticks = epochs.noted(ended)
+        return Run(steps, sums, [self.table.clock(at) for at in ticks], outcome)

@@ -265,10 +265,20 @@ def permutation_at(seed: int, epoch: int, n: int, indices: npt.NDArray[np.intege
 @lru_cache(maxsize=64)
 def permutation_keys(seed: int, epoch: int) -> tuple[tuple[np.uint64, ...], bool]:
     """What ``permutation`` mixes with: the keys of its rounds, and whether 0 and 1 change places."""
+    *keys, swap = permutation_words(seed, (epoch,))[0]
+    return tuple(keys), bool(swap)
+
+
+def permutation_words(seed: int, epochs: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """For each of some epochs the keys of the rounds, then 1 where 0 and 1 change places, or else 0.
+
+    Shapes: E epochs; result (E, 13).
+    """
     blocks = np.arange(_FEISTEL_ROUNDS // 2 + 1)
-    words = philox(_words(seed), (blocks, _PERMUTATION_STREAM, *_words(epoch))).astype(np.uint64).reshape(-1, 2)
-    *keys, _, last = words[:, 0] | words[:, 1] << _SHIFT
-    return tuple(keys), bool(last & np.uint64(1))
+    low, high = (np.array(half)[:, None] for half in zip(*map(_words, epochs), strict=True))
+    words = philox(_words(seed), (blocks, _PERMUTATION_STREAM, low, high)).astype(np.uint64)  # (E, blocks, 4)
+    words = (words[..., 0::2] | words[..., 1::2] << _SHIFT).reshape(len(epochs), -1)
+    return np.append(words[:, :_FEISTEL_ROUNDS], words[:, -1:] & np.uint64(1), axis=1)
 
 
 def _feistel(values: Array, side: np.uint64, keys: Sequence[np.uint64]) -> Array:

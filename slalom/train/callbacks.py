@@ -14,7 +14,7 @@ Several callbacks are called in the order in which they were given.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,9 @@ class Callback:
     Note: ``on_step_end`` makes the loop come back to Python after every step. ``on_steps_end`` does not: when it is
     called is a matter of time, so nothing in it may change the course of the training, but for ``stop``.
     """
+
+    _only_reads_rows: ClassVar[bool] = False
+    """Whether what is called at the ends of epochs looks at nothing but their numbers, and may be called later."""
 
     def on_fit_begin(self, fit: Fit) -> None:
         """Before the first step."""

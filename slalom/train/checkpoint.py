@@ -208,7 +208,7 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
     fit.history.stopped = state["stopped"]
     trainer.objective.sizes = {name: tuple(sizes) for name, sizes in state["sizes"].items()}
     trainer.objective.outside.update(state["outside"])
-    fit.start = state["start"] or {}
+    fit.start = {name: array.copy() for name, array in (state["start"] or {}).items()}
     if fit.best is not None and fit.watches:
         fit.best.load_state_dict(state["best"])
     if state["schedule"] is not None:

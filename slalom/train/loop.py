@@ -113,7 +113,7 @@ class Fit:
         self.interrupted = False
         self._latest: Array | None = None
         self._reported = self.step
-        self._next_report = 0.0
+        self._next_report = self._begun = 0.0
         self._training_modes = training_modes(self.model)
         self.native: NativeSteps | None = None
         self.step_hooks = [c for c in self.callbacks if type(c).on_step_end is not Callback.on_step_end]
@@ -140,6 +140,25 @@ class Fit:
         return self.best is not None and (not self.watches or self.interrupted)
 
     @property
+    def needs_each_epoch(self) -> bool:
+        """Whether anything must be done in Python at the end of each epoch."""
+        hooks = ("on_epoch_begin", "on_steps_end", "on_epoch_end")
+        asked = any(
+            getattr(type(callback), hook) is not getattr(Callback, hook)
+            for callback in self.callbacks
+            if not callback._only_reads_rows
+            for hook in hooks
+        )
+        saves = self.checkpoint is not None and self.checkpoint.unit == "epochs"
+        return (
+            asked
+            or saves
+            or self.validation is not None
+            or self.options.tol is not None
+            or self.trainer.schedule is not None
+        )
+
+    @property
     def running(self) -> dict[str, float]:
         """Loss and metrics over the batches of this epoch so far."""
         return {} if self.sums is None else self.trainer.objective.finish(self.sums)
@@ -161,6 +180,8 @@ class Fit:
                 self._call("on_fit_begin")
                 finished = resume and self.checkpoint is not None and self.checkpoint.resume(self)
                 if not finished:
+                    if self.batch == 0 or not self.start:
+                        self.keep()
                     self.native = NativeSteps.of(self)
                     self._epochs()
                     self._end()
@@ -241,25 +262,43 @@ class Fit:
 
     # --- one epoch ------------------------------------------------------------------------------------------------
     def _epoch(self) -> None:
-        begun = time.perf_counter() - self.seconds
-        self.epoch = self.trainer.epoch + 1
+        """To the end of an epoch; natively, several may end before."""
+        self._begin(time.perf_counter() - self.seconds)
         set_modes(self._training_modes)
         if self.batch == 0:
-            self.sums = None
             self._call("on_epoch_begin")
-        if self.batch == 0 or not self.start:
-            _keep(self.start, self.tensors)
-        order = Order(self.options.seed, self.trainer.epoch)
-        for _ in self._steps(order):
-            self.seconds = time.perf_counter() - begun
+            if self.native is None or not self.native.whole:
+                self.keep()
+        for _ in self._steps(Order(self.options.seed, self.trainer.epoch)):
+            self.seconds = time.perf_counter() - self._begun
             if self._ending:
                 break
         self._report()
         if self.sums is None:
             raise DataError("fit: data", got="no batches", needed="at least one")
-        row = None if self.interrupted else self._close(begun)
+        row = None if self.interrupted else self._close()
         if row is not None:
             self._epoch_ended(row)
+
+    def _begin(self, now: float) -> None:
+        """Be in the epoch that follows those which are done."""
+        self.epoch, self._begun = self.trainer.epoch + 1, now
+        if self.batch == 0:
+            self.sums = None
+
+    def keep(self) -> None:
+        """Keep the weights of the beginning of the epoch."""
+        _keep(self.start, self.tensors)
+
+    def passed(self, steps: int, sums: Array, now: float) -> None:
+        """Note the rest of an epoch that ended in the middle of a native run, and when; its weights are gone."""
+        self.trainer.step += steps
+        self.sums = sums
+        self.row = self._row(now)
+        self.history.append(self.row)
+        self._call("on_epoch_end")
+        self._next()
+        self._begin(now)
 
     def _steps(self, order: Order) -> Iterator[None]:
         """Make the rest of the epoch's steps, one or many at a time."""
@@ -336,20 +375,26 @@ class Fit:
         if due and self.checkpoint is not None and not self._ending:
             self.checkpoint.save(self)
 
-    def _close(self, begun: float) -> dict[str, float] | None:
+    def _close(self) -> dict[str, float] | None:
         """The numbers of the epoch; None if validation was interrupted."""
-        if not all(is_finite(t) for t in self.tensors.values()):
+        known = None if self.native is None else self.native.finite
+        if not (all(is_finite(t) for t in self.tensors.values()) if known is None else known):
             raise overflow(self)
-        assert self.sums is not None
-        row: dict[str, float] = {"epoch": self.epoch, "step": self.step, "seconds": 0.0, "lr": self.trainer.rate()}
-        row |= self.trainer.objective.finish(self.sums)
+        row = self._row(self._begun)
         if self.validation is not None:
             measured = self._validated(self.validation)
             if measured is None:
                 return None
             row |= {f"val_{name}": value for name, value in self.trainer.objective.finish(*measured).items()}
-        row["seconds"] = time.perf_counter() - begun
+        row["seconds"] = time.perf_counter() - self._begun
         return row
+
+    def _row(self, now: float) -> dict[str, float]:
+        """The numbers of training in this epoch."""
+        assert self.sums is not None, "there were batches"
+        rate, seconds = self.trainer.rate(), now - self._begun
+        row: dict[str, float] = {"epoch": self.epoch, "step": self.step, "seconds": seconds, "lr": rate}
+        return row | self.trainer.objective.finish(self.sums)
 
     def _validated(self, source: Source) -> tuple[Array, Columns] | None:
         """What loss and metrics need of the validation set; None if Ctrl-C came between."""
@@ -371,11 +416,15 @@ class Fit:
         tol = self.options.tol
         if tol is not None and self._largest_move() <= tol:
             self.stop(f"no parameter moved by more than {tol:g} in epoch {self.epoch}")
-        self.trainer.epoch += 1
-        self.batch, self.sums, self.seconds = 0, None, 0.0
+        self._next()
         self._save_if(
             self.checkpoint is not None and self.trainer.epoch < self.epochs and self.checkpoint.due_at_epoch(self)
         )
+
+    def _next(self) -> None:
+        """Leave an epoch behind."""
+        self.trainer.epoch += 1
+        self.batch, self.sums, self.seconds = 0, None, 0.0
 
     def _largest_move(self) -> float:
         """max |θ − θ at the beginning of the epoch| over all parameters."""

@@ -6,12 +6,13 @@ and update are native calls of their own, so that it sees both.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from slalom.compiler.loop import Draw, Loop, Reason, row_order
+from slalom.compiler.loop import Draw, Loop, Reason, Recording, Rows, Run
 from slalom.compiler.native import native, obstacle
 from slalom.core.primitive import Array
 from slalom.core.random import Generator, default_generator
@@ -40,11 +41,16 @@ class NativeSteps:
         self.whole = data is not None
         """Whether batches are gathered natively."""
         self.arrays, self.weight = ([], None) if data is None else data
-        self._cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
-        self._loops: dict[Any, Loop] = {}  # by the rows or the types of a batch
+        cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
+        self._sizes = Counter(cut.stop - cut.start for cut in cuts)  # only that of the last may differ
+        self._count = len(cuts)
+        self._loops: dict[Any, Loop] = {}  # by the types of a batch; of all batches of an epoch under None
         self._generator = Generator(fit.options.seed, STEP_STREAM).state.tolist()
+        self._many = not fit.needs_each_epoch
         self.threads: set[int] = set()
         """How many threads took part in runs."""
+        self.finite: bool | None = None
+        """Whether all tensors of the fit were finite at the end of the epoch; None if nobody has looked."""
 
     @classmethod
     def of(cls, fit: Fit) -> NativeSteps | None:
@@ -59,17 +65,21 @@ class NativeSteps:
         ):
             return None
         made = cls(fit, fit.source.whole())
-        sizes = {cut.stop - cut.start for cut in made._cuts}
-        return made if all(made._loop_for(rows) is not None for rows in sizes) else None
+        return made if not made.whole or made._loop() is not None else None
 
-    def _loop_for(self, rows: int) -> Loop | None:
-        """The loop for gathered batches of so many rows."""
-        held = self._loops.get(rows)
+    def _loop(self) -> Loop | None:
+        """The loop over all batches of an epoch; None if not all of a step can be recorded."""
+        held = self._loops.get(None)
         if held is not None and held.holds():
             return held
-        items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
-        weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
-        return self._made(rows, items, weight, self.arrays if self.weight is None else [*self.arrays, self.weight])
+        recordings = []
+        for rows, times in self._sizes.items():
+            items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
+            weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
+            recordings.append((self.fit.trainer.program.recorded_step(items, weight), times))
+        arrays = self.arrays if self.weight is None else [*self.arrays, self.weight]
+        kept = [(t, self.fit.start[name]) for name, t in self.fit.tensors.items()]
+        return self._made(None, recordings, Rows(arrays, self.fit.options.seed, kept))
 
     def _loop_like(self, batch: Batch) -> Loop | None:
         """The loop for batches like this one, which it now holds."""
@@ -80,42 +90,43 @@ class NativeSteps:
         loop = self._loops.get(key)
         if loop is None or not loop.holds():
             weight = None if batch.weight is None else Tensor(batch.weight)
-            return self._made(key, tuple(map(Tensor, batch.items)), weight, None)
+            recording = self.fit.trainer.program.recorded_step(tuple(map(Tensor, batch.items)), weight)
+            return self._made(key, [(recording, 1)], None)
         for own, t in zip(loop.batch, given, strict=True):
             np.copyto(own, t.detach().numpy())
         return loop
 
-    def _made(self, key: Any, items: Any, weight: Tensor | None, arrays: list[Array] | None) -> Loop | None:
-        """A loop whose memory for a batch these tensors are; None if not all of a step can be recorded."""
-        recording = self.fit.trainer.program.recorded_step(items, weight)
-        if recording is None:
+    def _made(self, key: Any, recordings: list[tuple[Recording | None, int]], rows: Rows | None) -> Loop | None:
+        """A loop whose memory for batches the arguments of these records are; None if not all of a step is there."""
+        given = [(recording, times) for recording, times in recordings if recording is not None]
+        if len(given) < len(recordings):
             return None
         if len(self._loops) == self.fit.trainer.program.KEPT:
             del self._loops[next(iter(self._loops))]
         try:
-            self._loops[key] = Loop(recording, arrays, default_generator.state._storage)
+            self._loops[key] = Loop(given, rows, default_generator.state._storage)
         except LookupError:
             return None
         return self._loops[key]
 
     def __str__(self) -> str:
-        counts = sorted({len(loop.program.calls) for loop in self._loops.values()})
+        counts = sorted({len(turn.program.calls) for loop in self._loops.values() for turn in loop.turns})
         calls, threads = (" or ".join(map(str, found)) or "no" for found in (counts, sorted(self.threads)))
         return f"{calls} kernels a step; threads: {threads}"
 
     def steps(self, order: Order) -> Iterator[None]:
-        """The rest of an epoch."""
-        return self._inside(order) if self.whole else self._fed(order)
+        """The rest of an epoch; perhaps of a later one, if nobody needs to hear of those in between."""
+        return self._inside() if self.whole else self._fed(order)
 
-    def _inside(self, order: Order) -> Iterator[None]:
-        """A run of many steps at a time."""
-        fit, cuts = self.fit, self._cuts
-        index = row_order(order.seed, order.epoch, len(self.arrays[0]))
-        while fit.batch < len(cuts):
-            rows = cuts[fit.batch].stop - cuts[fit.batch].start
-            left = sum(cut.stop - cut.start == rows for cut in cuts[fit.batch :])  # only the last may differ
-            loop = self._loop_for(rows)
-            if loop is None or not self._run(loop, index[cuts[fit.batch].start :], left):
+    def _inside(self) -> Iterator[None]:
+        """Runs of many steps at a time."""
+        fit = self.fit
+        while fit.batch < self._count:
+            loop = self._loop()
+            if (loop is None or not self._run_inside(loop)) and fit.batch < self._count:
+                if fit.batch == 0:
+                    fit.keep()
+                order = Order(fit.options.seed, fit.trainer.epoch)
                 fit.make_step(next(iter(fit.source.batches(fit.options.batch_size, order, fit.batch))))
             yield
 
@@ -124,11 +135,17 @@ class NativeSteps:
         fit = self.fit
         for batch in fit.source.batches(fit.options.batch_size, order, fit.batch):
             loop = self._loop_like(batch)
-            if loop is None or not self._run(loop, None, 1):
+            if loop is None or not self._run(loop, 1):
                 fit.make_step(batch)
             yield
 
-    def _run(self, loop: Loop, index: Array | None, left: int) -> bool:
+    def _run_inside(self, loop: Loop) -> bool:
+        """Make many steps, also of several epochs where that may be; whether it went well."""
+        fit, trainer = self.fit, self.fit.trainer
+        epochs = min(loop.ahead(trainer.epoch), fit.epochs - trainer.epoch) if self._many else 1
+        return self._run(loop, epochs * self._count - fit.batch, trainer.epoch, fit.batch)
+
+    def _run(self, loop: Loop, left: int, epoch: int = 0, batch: int = 0) -> bool:
         """Make at most ``left`` steps; whether it went well."""
         fit, trainer = self.fit, self.fit.trainer
         threads, steps = loop.pace.next()
@@ -138,16 +155,28 @@ class NativeSteps:
             steps = min(steps, fit.checkpoint.steps_until_due(fit))
         rates = self._rates(loop, steps)
         loop.total[:] = 0 if fit.sums is None else fit.sums
-        started = time.perf_counter()
         seed, stream, _ = self._generator
         draw = Draw((seed, stream, trainer.step << 20), 1 << 20)
-        outcome = loop.run(index, steps, threads, rates=rates, draw=draw)
-        if outcome.steps:
-            self.threads.add(outcome.threads)
-            loop.pace.note(threads, outcome.steps, time.perf_counter() - started)
-            fit.made(outcome.steps, loop.total.copy(), loop.latest.copy())
+        started = time.perf_counter()
+        run = loop.run(steps, threads, epoch=epoch, batch=batch, rates=rates, draw=draw)
+        seconds = time.perf_counter() - started
+        if run.steps:
+            self.threads.add(run.outcome.threads)
+            loop.pace.note(threads, run.steps, seconds)
+            self._note(loop, run, started, seconds)
         loop.table.status = 0
-        return outcome.reason in (Reason.FINISHED, Reason.STOPPED)
+        return run.outcome.reason in (Reason.FINISHED, Reason.STOPPED)
+
+    def _note(self, loop: Loop, run: Run, started: float, seconds: float) -> None:
+        """Let the fit know what was done. The end of the last epoch, if nothing came after it, is its own affair."""
+        fit, ended = self.fit, len(run.when)
+        left = fit.batch + run.steps - ended * self._count
+        for sums, when in zip(run.sums[: ended - (left == 0)], run.when, strict=False):
+            fit.passed(self._count - fit.batch, sums, started + seconds * when)
+        closed = ended > 0 and left == 0
+        self.finite = loop.finite if closed else None
+        steps, sums = (self._count, run.sums[-1]) if closed else (left, loop.total.copy())
+        fit.made(steps - fit.batch, sums, loop.latest.copy())
 
     def _rates_are_tensors(self) -> bool:
         return any(isinstance(group["lr"], Tensor) for group in self.fit.optimizer.param_groups)

@@ -24,6 +24,8 @@ class Progress(Callback):
     a fit of more than 100 epochs, of every second, third, … one).
     """
 
+    _only_reads_rows = True
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._bar: Any = None
