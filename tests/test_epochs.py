@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fits import assert_same, network, state
 
 import slalom
 from slalom import Tensor, nn, optim
+from slalom.compiler.loop import Loop
 from slalom.compiler.native import native
 from slalom.compiler.threads import Table
 from slalom.core import kernels
@@ -95,6 +98,35 @@ def test_a_second_fit_goes_on(runs: list[int]) -> None:
     parts = fitted(epochs=5)
     parts.fit((X, Y), batch_size=64, epochs=55, progress=False)
     assert rows(parts) == rows(fitted())
+
+
+def test_a_trainer_goes_from_data_to_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other rows, as many or fewer, another seed, one and the same array again: as trainers that know nothing yet."""
+    data = [((X, Y), 0), ((X[::-1].copy(), Y[::-1].copy()), 0), ((X, Y), 3), ((X[:200], Y[:200]), 3), ((X, Y), 0)]
+    made: list[Loop] = []
+    monkeypatch.setattr("slalom.train.steps.Loop", lambda *args: made.append(Loop(*args)) or made[-1])
+
+    def run(forget: bool) -> Trainer:
+        trainer = trainer_of()
+        for arrays, seed in data:
+            trainer.fit(arrays, batch_size=64, epochs=3, seed=seed, progress=False)
+            if forget:
+                trainer.program._loops = []
+        return trainer
+
+    again, anew = run(False), run(True)
+    assert len(made) == 2 + len(data)
+    assert rows(again) == rows(anew)
+    assert_same(state(again.model), state(anew.model))
+
+
+def test_the_data_are_let_go_after_a_fit() -> None:
+    trainer, x = trainer_of(), X.copy()
+    trainer.fit((x, Y), batch_size=64, epochs=3, progress=False)
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None
 
 
 def test_epochs_have_their_share_of_the_time() -> None:

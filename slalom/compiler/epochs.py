@@ -35,21 +35,22 @@ _TYPES: Final = ("float", "double")
 class Epochs:
     """The beginning and the end of each epoch, as calls of a table.
 
-    The order of the rows is a function of (seed, epoch). kept: tensors, each with the array that it is
-    copied to at the beginning. ``index``: the rows in order · ``finite``: whether all tensors were finite at the end.
+    ``seed``: the order of the rows is a function of (seed, epoch) · ``index``: the rows in order · ``tensors``: what is
+    copied to ``kept`` at the beginning · ``finite``: whether all of them were at the end.
     """
 
-    def __init__(self, seed: int, rows: int, kept: Sequence[tuple[Tensor, Array]], shared: Shared) -> None:
+    def __init__(self, rows: int, tensors: Sequence[Tensor], shared: Shared) -> None:
+        self.tensors = list(tensors)
+        self.kept = [np.empty(t.shape, t.dtype) for t in tensors]
         self.index = np.empty(rows, np.int64)
         self.finite = np.ones((), np.bool_)
         self.ordered: int | None = None
         """The epoch whose order ``index`` holds."""
-        self._seed, self._shared = seed, shared
+        self._seed = 0
         self._first = self._last = 0  # the epochs whose keys are known
         self._keys = np.zeros((AHEAD, 13), np.int64)
         self._position = np.zeros(1, np.int64)
-        self._kept = list(kept)
-        self._bound: list[Any] = [None] * len(kept)
+        self._bound: list[Any] = [None] * len(tensors)
         self._permutation = Builder()
         self._tasks = permutation(self._permutation, rows, rows).tasks
         places = {("in", 0): self._keys, ("in", 1): self._position, ("out", 0): self.index}
@@ -64,7 +65,7 @@ class Epochs:
         copied: list[tuple[int, int, int]] = []
         looked: dict[str, list[tuple[int, int]]] = {name: [] for name in _TYPES}
         self._spans: list[tuple[slice, str, slice]] = []  # by tensor: its pieces among the copied, and the looked at
-        for _, array in self._kept:
+        for array in self.kept:
             cuts = [(start, min(PIECE, array.nbytes - start)) for start in range(0, array.nbytes, PIECE)]
             first, name = len(copied), "double" if array.dtype.itemsize == 8 else "float"
             copied += [(address(array) + start, start, size) for start, size in cuts]
@@ -118,6 +119,15 @@ class Epochs:
                 self._order[i] = status
 
     # --- before and after a run -----------------------------------------------------------------------------------
+    @property
+    def seed(self) -> int:
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        if seed != self._seed:
+            self._seed, self.ordered, self._last = seed, None, self._first
+
     def ahead(self, epoch: int) -> int:
         """How many epochs from this one on one run can make."""
         if not self._first <= epoch < self._last:
@@ -136,7 +146,7 @@ class Epochs:
                 self._order[i] = address(self._keys) + (next_one - self._first) * self._keys.strides[0]
         self._closing[1] = address(self._noted)
         self.finite[()] = True
-        for n, ((t, _), (pieces, name, looked)) in enumerate(zip(self._kept, self._spans, strict=True)):
+        for n, (t, (pieces, name, looked)) in enumerate(zip(self.tensors, self._spans, strict=True)):
             storage = t._storage
             if storage.array is not self._bound[n]:
                 array = in_rows(storage, copies)

@@ -34,15 +34,13 @@ START: Final = Draw((0, 0, 0), 0)
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that batches are made of, in an order that is new in each epoch: a function of (seed, epoch).
+    """What batches are made of: so many rows; and the tensors that are looked at after each epoch.
 
-    ``arrays``: by argument of the recorded step · ``seed`` · ``kept``: tensors, each with an array that it is
-    copied to where an epoch begins; where it ends, they are looked at.
+    They are copied to ``Loop.kept`` where an epoch begins; ``Loop.finite`` tells whether they were where it ended.
     """
 
-    arrays: Sequence[Array]
-    seed: int
-    kept: Sequence[tuple[Tensor, Array]]
+    count: int
+    tensors: Sequence[Tensor]
 
 
 class Run(NamedTuple):
@@ -60,13 +58,13 @@ class Loop:
     """Steps of recorded functions whose arguments are mini-batches.
 
     recordings: those of an epoch in order, each with the number of steps that are made of it; of functions that return
-    (sums, finite): a float64 vector, and a truth value without which a step writes nothing. rows: what the batches are
-    made of; None: the caller puts each batch into ``batch``, and makes one step at a time. generator: the state of a
-    random generator, whose last number is set anew before each step; runs work on a copy of their own, so that several
-    loops can share it.
+    (sums, finite): a float64 vector, and a truth value without which a step writes nothing. rows: what batches are made
+    of, after ``take_from``; None: the caller puts each batch into ``batch``, and makes one step at a time. generator:
+    the state of a random generator, whose last number is set anew before each step; runs work on a copy of their own,
+    so that several loops can share it.
 
     ``total``: the sums of the steps of this epoch, which the caller may set · ``latest``: those of the last step ·
-    ``finite``: whether ``rows.kept`` was, where the last epoch ended · ``pace``: how to run it ·
+    ``finite``: whether all of ``rows.tensors`` were · ``pace``: how to run it ·
     ``turns``: the steps by themselves.
 
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
@@ -76,12 +74,13 @@ class Loop:
         self, recordings: Sequence[tuple[Recording, int]], rows: Rows | None = None, generator: Storage | None = None
     ) -> None:
         self._shared = shared = Shared(recordings[0][0])
-        arrays = [] if rows is None else [np.ascontiguousarray(array) for array in rows.arrays]
-        self.turns = [Turn(recording, arrays, generator, shared) for recording, _ in recordings]
+        count = None if rows is None else rows.count
+        self.turns = [Turn(recording, count, generator, shared) for recording, _ in recordings]
         self.steps: Final = sum(times for _, times in recordings)
         """In an epoch."""
         self._times = [times for _, times in recordings]
-        self._epochs = None if rows is None else Epochs(rows.seed, len(arrays[0]), rows.kept, shared)
+        self._epochs = None if rows is None else Epochs(rows.count, rows.tensors, shared)
+        self._arrays: list[Array] = []
         self._generator = generator
         self._written = list({id(storage): storage for turn in self.turns for storage in turn.written}.values())
         self.total, self.latest = shared.total, shared.latest
@@ -124,6 +123,39 @@ class Loop:
             epochs.report_to(table.status_address)
         return table
 
+    # --- what it runs on ------------------------------------------------------------------------------------------
+    @property
+    def kept(self) -> list[Array]:
+        """What the tensors were where the epoch began."""
+        return [] if self._epochs is None else self._epochs.kept
+
+    def take_from(self, arrays: Sequence[Array], seed: int) -> None:
+        """Make batches of the rows of these arrays, by argument, in an order that is a function of (seed, epoch)."""
+        assert self._epochs is not None, "there are rows"
+        self._arrays = [np.ascontiguousarray(array) for array in arrays]
+        self._epochs.seed = seed
+        for turn in self.turns:
+            turn.take_from(self._arrays)
+
+    def release(self) -> None:
+        """Let go of the arrays: before the next run it needs others."""
+        self._arrays = []
+
+    def is_of(self, recordings: Sequence[tuple[Recording, int]], rows: Rows | None) -> bool:
+        """Whether these are what it was made of."""
+        given = [(recording.record, times) for recording, times in recordings]
+        own = [(turn.recording.record, times) for turn, times in zip(self.turns, self._times, strict=True)]
+        if len(own) != len(given) or any(a is not b or n != m for (a, n), (b, m) in zip(own, given, strict=True)):
+            return False
+        if rows is None or self._epochs is None:
+            return rows is None and self._epochs is None
+        tensors = self._epochs.tensors
+        return (
+            rows.count == len(self._epochs.index)
+            and len(rows.tensors) == len(tensors)
+            and all(a is b for a, b in zip(rows.tensors, tensors, strict=True))
+        )
+
     # --- running --------------------------------------------------------------------------------------------------
     def holds(self) -> bool:
         """Whether the records still fit the world: nothing that they depend on has changed."""
@@ -156,6 +188,7 @@ class Loop:
 
         rates: (steps, numbers), what steers each step; None: the numbers as they are now, for all of them.
         """
+        assert self._epochs is None or self._arrays, "take_from says what batches are made of"
         shared = self._shared
         if rates is None:
             shared.now[:] = self.numbers()

@@ -67,8 +67,8 @@ class Turn:
     """A recorded step with its memory, as calls of a table.
 
     recording: of a function that returns (sums, finite): a float64 vector, and a truth value without which a step
-    writes nothing. arrays: by argument, the array whose rows the batches are made of; none: the caller puts each batch
-    into ``batch``. generator: the state of a random generator, of which ``shared`` has a copy.
+    writes nothing. rows: how many there are to make batches of; None: the caller puts each batch into ``batch``.
+    generator: the state of a random generator, of which ``shared`` has a copy.
 
     ``batch``: the memory of the present batch, by argument · ``rows``: how many it has · ``written``: what a step
     writes to.
@@ -76,10 +76,8 @@ class Turn:
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
 
-    def __init__(
-        self, recording: Recording, arrays: Sequence[Array], generator: Storage | None, shared: Shared
-    ) -> None:
-        self.recording, self.arrays, self._shared = recording, arrays, shared
+    def __init__(self, recording: Recording, rows: int | None, generator: Storage | None, shared: Shared) -> None:
+        self.recording, self._shared = recording, shared
         record, leaves = recording
         graph, binding = record.graph, record.binding
         self.written: list[Storage] = [binding.outputs[i] for i in record.targets]
@@ -108,23 +106,23 @@ class Turn:
             else:
                 self._states.append((source, at))
         self._bound: list[Any] = [None] * len(self._states)
-        self._indices: list[tuple[Array, int]] = []  # the words that hold where the index is
+        # The words that hold where the arrays are, their rows' numbers, and the status.
+        self._sources: list[tuple[Array, int]] = []
+        self._indices: list[tuple[Array, int]] = []
         self._statuses: list[tuple[Array, int]] = []
-        self._gathers = [self._gather(array, batch) for array, batch in zip(arrays, self.batch, strict=False)]
+        self._gathers = [] if rows is None else [self._gather(rows, batch) for batch in self.batch]
 
-    def _gather(self, array: Array, batch: Array) -> tuple[Builder, Plan, Array]:
+    def _gather(self, rows: int, batch: Array) -> tuple[Builder, Plan, Array]:
         """A kernel that copies the rows of a batch, and its words."""
         b = Builder()
-        row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
-        plan = gather_rows(b, len(array), row_bytes, Type((self.rows,), int64))
+        plan = gather_rows(b, rows, batch[:1].nbytes, Type((self.rows,), int64))
         words = np.zeros(len(b.bound), np.int64)
+        places = {("in", 0): self._sources, ("in", 1): self._indices, ("status",): self._statuses}
         for i, meaning in enumerate(b.bound):
-            if meaning == ("in", 1):
-                self._indices.append((words, i))
-            elif meaning == ("status",):
-                self._statuses.append((words, i))
+            if meaning in places:
+                places[meaning].append((words, i))
             else:
-                words[i] = {("in", 0): address(array), ("out", 0): address(batch)}.get(meaning, meaning)
+                words[i] = address(batch) if meaning == ("out", 0) else meaning
         return b, plan, words
 
     def _put(self, where: str, number: int, start: int) -> None:
@@ -163,7 +161,12 @@ class Turn:
         for words, i in self._statuses:
             words[i] = status
 
-    # --- before and after a run -----------------------------------------------------------------------------------
+    # --- before a run ---------------------------------------------------------------------------------------------
+    def take_from(self, arrays: Sequence[Array]) -> None:
+        """Make batches of the rows of these arrays, by argument, which must outlive the runs."""
+        for (words, i), array in zip(self._sources, arrays, strict=True):
+            words[i] = address(array)
+
     def numbers(self) -> list[float]:
         """The numbers that steer, as they are now."""
         return [read() for read, _ in self._numbers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -151,7 +151,7 @@ def batch_slices(n: int, batch_size: int, drop_last: bool = False, merge_last: b
         ends[-1] = n
     elif left and not drop_last:
         ends.append(n)
-    return [slice(*pair) for pair in pairwise([0, *ends])]
+    return list(map(slice, [0, *ends], ends))
 
 
 # --- the loader ---------------------------------------------------------------------------------------------------

@@ -186,6 +186,8 @@ class Fit:
                     self._epochs()
                     self._end()
         finally:
+            if self.native is not None:
+                self.native.end()
             default_generator.set_state(generator)
             set_modes(modes)
             self.trainer.program.forget_gradients()

@@ -6,7 +6,6 @@ and update are native calls of their own, so that it sees both.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ import numpy as np
 from slalom.compiler.loop import Draw, Loop, Reason, Recording, Rows, Run
 from slalom.compiler.native import native, obstacle
 from slalom.core.primitive import Array
-from slalom.core.random import Generator, default_generator
+from slalom.core.random import Generator
 from slalom.core.tensor import Tensor
 from slalom.data.loader import batch_slices
 from slalom.train.feed import Batch, Order
@@ -42,7 +41,7 @@ class NativeSteps:
         """Whether batches are gathered natively."""
         self.arrays, self.weight = ([], None) if data is None else data
         cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
-        self._sizes = Counter(cut.stop - cut.start for cut in cuts)  # only that of the last may differ
+        self._sizes = _sizes(cuts)
         self._count = len(cuts)
         self._loops: dict[Any, Loop] = {}  # by the types of a batch; of all batches of an epoch under None
         self._generator = Generator(fit.options.seed, STEP_STREAM).state.tolist()
@@ -72,14 +71,18 @@ class NativeSteps:
         held = self._loops.get(None)
         if held is not None and held.holds():
             return held
-        recordings = []
+        recordings, fit = [], self.fit
         for rows, times in self._sizes.items():
             items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
             weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
-            recordings.append((self.fit.trainer.program.recorded_step(items, weight), times))
-        arrays = self.arrays if self.weight is None else [*self.arrays, self.weight]
-        kept = [(t, self.fit.start[name]) for name, t in self.fit.tensors.items()]
-        return self._made(None, recordings, Rows(arrays, self.fit.options.seed, kept))
+            recordings.append((fit.trainer.program.recorded_step(items, weight), times))
+        loop = self._made(None, recordings, Rows(len(self.arrays[0]), list(fit.tensors.values())))
+        if loop is not None:
+            loop.take_from(self.arrays if self.weight is None else [*self.arrays, self.weight], fit.options.seed)
+            for name, array in zip(fit.tensors, loop.kept, strict=True):
+                np.copyto(array, fit.start[name])
+                fit.start[name] = array
+        return loop
 
     def _loop_like(self, batch: Batch) -> Loop | None:
         """The loop for batches like this one, which it now holds."""
@@ -91,23 +94,23 @@ class NativeSteps:
         if loop is None or not loop.holds():
             weight = None if batch.weight is None else Tensor(batch.weight)
             recording = self.fit.trainer.program.recorded_step(tuple(map(Tensor, batch.items)), weight)
-            return self._made(key, [(recording, 1)], None)
-        for own, t in zip(loop.batch, given, strict=True):
+            loop = self._made(key, [(recording, 1)], None)
+        for own, t in zip([] if loop is None else loop.batch, given, strict=loop is not None):
             np.copyto(own, t.detach().numpy())
         return loop
 
     def _made(self, key: Any, recordings: list[tuple[Recording | None, int]], rows: Rows | None) -> Loop | None:
-        """A loop whose memory for batches the arguments of these records are; None if not all of a step is there."""
+        """A loop over records; None if not all of a step is there."""
         given = [(recording, times) for recording, times in recordings if recording is not None]
-        if len(given) < len(recordings):
-            return None
-        if len(self._loops) == self.fit.trainer.program.KEPT:
-            del self._loops[next(iter(self._loops))]
-        try:
-            self._loops[key] = Loop(given, rows, default_generator.state._storage)
-        except LookupError:
-            return None
-        return self._loops[key]
+        made = self.fit.trainer.program.loop(given, rows) if len(given) == len(recordings) else None
+        if made is not None:
+            self._loops[key] = made
+        return made
+
+    def end(self) -> None:
+        """Let go of the data."""
+        for loop in self._loops.values():
+            loop.release()
 
     def __str__(self) -> str:
         counts = sorted({len(turn.program.calls) for loop in self._loops.values() for turn in loop.turns})
@@ -193,6 +196,14 @@ class NativeSteps:
             rows.append(loop.numbers())
         trainer.step = now
         return np.array(rows)
+
+
+def _sizes(cuts: list[slice]) -> dict[int, int]:
+    """How many batches there are of each number of rows, in order; only that of the last may differ."""
+    if not cuts:
+        return {}
+    first, last = (cut.stop - cut.start for cut in (cuts[0], cuts[-1]))
+    return {first: len(cuts)} if first == last else {first: len(cuts) - 1, last: 1}
 
 
 def explained(fit: Fit) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from slalom.compiler.compile import compile
-from slalom.compiler.loop import Recording
+from slalom.compiler.loop import Loop, Recording, Rows
 from slalom.compiler.native import obstacle
 from slalom.core import tree
 from slalom.core.autodiff import no_grad
@@ -27,6 +27,7 @@ from slalom.core.dtype import float64
 from slalom.core.functional.arithmetic import where
 from slalom.core.functional.shaping import cat
 from slalom.core.primitive import Array
+from slalom.core.random import default_generator
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor
 from slalom.core.trace import current, steering
@@ -276,6 +277,7 @@ class Program:
         asked = "compile=False asks for it"
         self.eager: dict[str, str] = {} if staged else dict.fromkeys(("training", "evaluation", "prediction"), asked)
         self._records: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
+        self._loops: list[Loop] = []
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._others = [p for p in objective.model.parameters() if id(p) not in held]
 
@@ -446,6 +448,20 @@ class Program:
         except StagingError:
             return None  # the separate records say why
         return None if self.objective.outside else Recording(*recording)
+
+    def loop(self, recordings: list[tuple[Recording, int]], rows: Rows | None) -> Loop | None:
+        """A native loop of whole steps, as ``Loop`` takes them; the one that was made before, if there is one.
+
+        None where steps depend on more than a loop can give them.
+        """
+        found = next((loop for loop in self._loops if loop.is_of(recordings, rows)), None)
+        if found is None:
+            try:
+                found = Loop(recordings, rows, default_generator.state._storage)
+            except LookupError:
+                return None
+            self._loops = [*self._loops[1 - self.KEPT :], found]
+        return found
 
     def _step(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor]:
         """The sums of a batch, and whether all that was computed is finite; the parameters and their state move."""
