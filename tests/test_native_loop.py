@@ -223,6 +223,7 @@ def test_a_class_out_of_range_is_named_and_writes_nothing() -> None:
 def test_the_arena_stays_where_it_is() -> None:
     _, _, steps = fitted("small")
     loop: Loop = steps._loops[None]
+    loop.take_from(steps.arrays, 0)
     before = [turn.program._arena.ctypes.data for turn in loop.turns]
     for _ in range(3):
         assert loop.run(1, 1).steps == 1
