@@ -249,3 +249,12 @@ def run_fenced(
         shape, dtype = types[output.value]
         outputs.append(fence(program.kernels.roots[output.value]).bytes.copy().view(dtype).reshape(shape))
     return outputs
+
+
+def compare(graph: Graph, arrays: Sequence[Array]) -> Program:
+    """Check what a graph's program computes between guard pages at either end, with all tasks of a call at once and
+    one by one, against NumPy; returns the program."""
+    expected, program, bound = NumpyExecutor(graph)(list(arrays)), Program(graph), Bound(graph)
+    for at_end in (True, False):
+        bound.check(arrays, expected, run_fenced(program, arrays, at_end=at_end, split=not at_end))
+    return program

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import table_ops
-from executors import Bound, run_fenced
+from executors import compare, run_fenced
 from op_rows import Op
 
 import slalom
@@ -21,19 +21,11 @@ from slalom import Tensor, nn
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.program import Program
 from slalom.core.dtype import ALL
-from slalom.core.graph import Graph
 from slalom.core.ops import TABLE
 from slalom.errors import DTypeError, IndexRangeError, SlalomError
 from tests.table_simplify import Maker
 
 Array = np.ndarray[Any, Any]
-
-
-def compare(graph: Graph, arrays: list[Array]) -> None:
-    """Run a graph between guard pages at either end."""
-    expected, program, bound = NumpyExecutor(graph)(arrays), Program(graph), Bound(graph)
-    for at_end in (True, False):
-        bound.check(arrays, expected, run_fenced(program, arrays, at_end=at_end))
 
 
 class Sheet:

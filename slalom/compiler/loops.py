@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from slalom.compiler import gemm, pointwise
+from slalom.compiler.arrange import along, arrange
 from slalom.compiler.index import (
     Atom,
     Axis,
@@ -23,7 +24,6 @@ from slalom.compiler.index import (
     Expr,
     Quotient,
     axes_of,
-    axis,
     nested,
     replaced,
     substituted,
@@ -117,14 +117,15 @@ class Nest:
     def run(self) -> None:
         """The loops of a sweep, row or column kernel."""
         kernel = self.kernel
-        kept = [i for i in range(len(kernel.space)) if i not in kernel.reduced]
-        reduced = [i for i in range(len(kernel.space)) if i in kernel.reduced]
-        extents = dict(enumerate(kernel.space))
-        kept, reduced = self._merged(kept, reduced, extents)
+        kept, reduced, extents, self._axes = arrange(kernel.space, kernel.reduced, self._exprs())
         if self._across and kept and len(reduced) == 1 and extents[reduced[0]] <= LANES:
             self._across, self._tiles = False, Tiles(self.b, kept[-1], reduced[0], extents)
-        inner = reduced if self._across else kept
-        self._lane = inner[-1] if inner else None
+        elif self._across and kept and extents[reduced[-1]] < min(LANES, extents[kept[-1]]):
+            self._across = False  # windows: more of them side by side than elements in a row of one
+        if reduced or not kept:
+            self._lane = (reduced if self._across else kept)[-1] if kept or reduced else None
+        else:
+            kept, self._lane = along(kept, extents, map(self._sub, self._exprs()))
         if self._lane is not None:
             self._lanes = self._lanes_along(extents[self._lane], alone=not kept)
         with ExitStack() as stack:
@@ -138,23 +139,6 @@ class Nest:
         if self.kernel.kind == "column":
             return LANES if extent <= LANES else 2 * LANES if extent <= WIDE else WIDE
         return WIDE if self._across and (alone or extent >= LONG) else LANES
-
-    def _merged(self, kept: list[int], reduced: list[int], extents: dict[int, int]) -> tuple[list[int], list[int]]:
-        """Let neighbouring loops be one where every access allows it."""
-        exprs = list(self._exprs())
-        for group in (kept, reduced):
-            i = len(group) - 2
-            while i >= 0:
-                outer, inner = group[i], group[i + 1]
-                if all(_joined(e, outer, inner, extents[inner]) for e in exprs):
-                    extents[inner] *= extents[outer]
-                    onto: list[Expr] = [axis(k, extents[k]) if k in extents else Expr() for k in range(len(self._axes))]
-                    onto[outer] = Expr()
-                    self._axes = [substituted(e, onto) for e in self._axes]
-                    exprs = [substituted(e, onto) for e in exprs]
-                    del group[i]
-                i -= 1
-        return kept, reduced
 
     def _exprs(self) -> Iterator[Expr]:
         """Every index expression of the kernel."""
@@ -572,11 +556,6 @@ class Nest:
         if self._by_atom is None:
             self._by_atom = {replaced(atom, self._axes): node for atom, node in self.kernel.elements.items()}
         return self._by_atom
-
-
-def _joined(expr: Expr, outer: int, inner: int, extent: int) -> bool:
-    """Whether an expression walks two axes as one."""
-    return expr.coefficient(outer) == expr.coefficient(inner) * extent
 
 
 def _dear(kernel: Kernel, levels: dict[int, int]) -> list[int]:
