@@ -66,6 +66,11 @@ def shared_weight(m: Maker, keepdims: bool = False) -> tuple[int, int]:
     return m.matmul(x, w), grad
 
 
+def steps(m: Maker, n: int) -> list[int]:
+    """aᵀ·b for each of n time steps, of a batch of 5, 4, …"""
+    return [m.matmul(m.transpose(m.arg(5 - i, 3), axes=(1, 0)), m.arg(5 - i, 2)) for i in range(n)]
+
+
 def pads(m: Maker, n: int, *pieces: tuple[int, int], axis: int = 0) -> list[int]:
     made = []
     for low, length in pieces:
@@ -401,6 +406,31 @@ PRODUCTS: dict[str, Case] = {
         lambda m: m.transpose(shared_weight(m)[1], axes=(1, 0)),
         "matmul reshape reshape transpose",
         {"stacked_product", "transposed_product", "transpose_again"},
+    ),
+    "a weight at three steps": (
+        lambda m: chain(m, steps(m, 3)),
+        "concatenate concatenate matmul transpose",
+        {"stacked_steps"},
+    ),
+    "a weight at four steps, as a tree": (
+        lambda m: (lambda a, b, c, d: m.add(m.add(a, b), m.add(c, d)))(*steps(m, 4)),
+        "concatenate concatenate matmul transpose",
+        {"stacked_steps"},
+    ),
+    "a weight at three steps, and more": (
+        lambda m: m.add(chain(m, steps(m, 3)), m.arg(3, 2)),
+        "add concatenate concatenate matmul transpose",
+        {"stacked_steps"},
+    ),
+    "two products that are not gradients": (
+        lambda m: m.add(m.matmul(m.arg(5, 3), m.arg(3, 4)), m.matmul(m.arg(5, 2), m.arg(2, 4))),
+        "add matmul matmul",
+        set(),
+    ),
+    "a step that is read again": (
+        lambda m: (lambda a, b: (m.add(a, b), b))(*steps(m, 2)),
+        "add matmul matmul transpose transpose",
+        set(),
     ),
     "part of the batch": (
         lambda m: m.sum(

@@ -150,7 +150,7 @@ def test_constants_are_told_apart_by_their_bits() -> None:
 
 
 # --- random programs ------------------------------------------------------------------------------------------------
-REORDERS = {"transposed_product", "batch_into_rows", "stacked_product"}
+REORDERS = {"transposed_product", "batch_into_rows", "stacked_product", "stacked_steps"}
 """Rules after which BLAS may add in another order."""
 
 

@@ -48,13 +48,14 @@ Rule = Callable[["Draft", Line], int | None]
 
 def rewrite(graph: Graph, rules: Mapping[Primitive, Sequence[Rule]], fired: Counter[str]) -> Graph:
     """The graph after one walk over the equations that an output needs; ``fired`` counts the rules by name."""
-    uses = [0] * len(graph.types)
+    uses, reader = [0] * len(graph.types), dict[int, Primitive]()
     for output in graph.outputs:
         uses[output.value] += 1
     for eq in reversed(graph.equations):
         if uses[eq.out]:
             for i in eq.inputs:
                 uses[i] += 1
+                reader[i] = eq.prim
     draft = Draft(rules, fired)
     made = [-1] * len(graph.types)
     for place in graph.inputs:
@@ -66,7 +67,7 @@ def rewrite(graph: Graph, rules: Mapping[Primitive, Sequence[Rule]], fired: Coun
             draft.uses[found] += uses[value]
     for eq in graph.equations:
         if uses[eq.out]:
-            draft.site = eq.site
+            draft.site, draft.goes_on = eq.site, uses[eq.out] == 1 and reader.get(eq.out) is p.ADD
             inputs = tuple([made[i] for i in eq.inputs])
             made[eq.out] = found = draft.value(eq.prim, inputs, eq.params, graph.types[eq.out])
             draft.uses[found] += uses[eq.out]
@@ -91,6 +92,7 @@ class Draft:
 
     Fields, by value: ``types``, ``lines`` (None for inputs and constants), ``constants``, ``uses`` (how many equations
     and outputs of the old graph read what became this value), ``narrow`` (the value that this one is a broadcast of).
+    ``goes_on``: whether the equation at hand is read by a sum alone.
     """
 
     def __init__(self, rules: Mapping[Primitive, Sequence[Rule]], fired: Counter[str]) -> None:
@@ -100,6 +102,8 @@ class Draft:
         self.uses: list[int] = []
         self.narrow: dict[int, int] = {}
         self.tiles: dict[tuple[int, ...], Tiles] = {}
+        self.steps: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+        self.goes_on = False
         self.gathers: set[tuple[tuple[int, ...], Shape]] = set()
         self.site: str | None = None
         self._rules, self._fired = rules, fired

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -108,6 +109,40 @@ def stacked_product(d: Draft, eq: Line) -> int | None:
     stacked = d.reshape(left.inputs[0], (size(a[:-2]) * a[-1], a[-2]))
     below = d.reshape(y, (size(b[:-1]), b[-1]))
     return d.reshape(d.emit(r.MATMUL, d.swapped(stacked), below), eq.type.shape)
+
+
+def _steps(d: Draft, value: int) -> list[tuple[int, int]] | None:
+    """The (a, b) of a sum of products aᵀ·b that is read once."""
+    line = d.lines[value]
+    if line is None or not d.once(value) or line.type.dtype.kind != "f":
+        return None
+    if line.prim is p.ADD:
+        return d.steps.get(line.inputs)
+    left = d.made(line.inputs[0], s.TRANSPOSE) if line.prim is r.MATMUL else None
+    if left is None or len(line.type.shape) != 2 or len(d.shape(left.inputs[0])) != 2:
+        return None
+    return [(left.inputs[0], line.inputs[1])]
+
+
+def _stacked(d: Draft, steps: list[tuple[int, int]]) -> int:
+    steps = sorted(steps)  # from the first time step to the last, as their operands were computed
+    above, below = (d.emit(s.CONCATENATE, *part, axis=0) for part in zip(*steps, strict=True))
+    return d.emit(r.MATMUL, d.swapped(above), below)
+
+
+@rule(p.ADD, phase=WHOLE)
+def stacked_steps(d: Draft, eq: Line) -> int | None:
+    """aᵀ·b + cᵀ·d + … → [a; c; …]ᵀ·[b; d; …], as of a weight at all time steps: another order of the same sum"""
+    (x, y), (first, second) = eq.inputs, map(partial(_steps, d), eq.inputs)
+    if first is not None and second is not None:
+        if not d.goes_on:
+            return _stacked(d, [*first, *second])
+        d.steps[eq.inputs] = [*first, *second]  # the sum goes on
+    elif first is not None and len(first) > 1:
+        return d.emit(p.ADD, _stacked(d, first), y)
+    elif second is not None and len(second) > 1:
+        return d.emit(p.ADD, x, _stacked(d, second))
+    return None
 
 
 def _tiles(d: Draft, value: int) -> Tiles | None:
