@@ -9,13 +9,14 @@ import pytest
 from executors import compare
 
 from slalom.compiler.arrange import along, arrange
-from slalom.compiler.index import Expr, axes_of, axis, ravel, unravel
+from slalom.compiler.index import Expr, axes_of, axis, ravel, substituted, unravel
 from tests.table_simplify import Maker
 
 
 def loops(space: tuple[int, ...], reduced: set[int], *exprs: Expr) -> tuple[list[int], list[int]]:
     """The extents of the loops over what is kept and what is reduced."""
     found = arrange(space, frozenset(reduced), exprs)
+    assert [substituted(e, found.axes) for e in found.axes] == found.axes, "what is over loops already stays so"
     return [found.extents[i] for i in found.kept], [found.extents[i] for i in found.reduced]
 
 

@@ -19,7 +19,7 @@ FEW: Final = 6
 
 class Loops(NamedTuple):
     """The loops over what is kept and what is reduced, outermost first, by number; the ``extents`` of all loops; and
-    each axis of the space as an expression over them."""
+    ``axes``, each axis of the space as an expression over them, and then the loops that are none."""
 
     kept: list[int]
     reduced: list[int]
@@ -68,7 +68,7 @@ class _Arranged:
 
     def _put(self, number: int, expr: Expr) -> None:
         """Put an expression in the place of a loop."""
-        onto = [axis(i, self.extents.get(i, 0)) for i in range(max(self.extents) + 1)]
+        onto = [axis(i, extent) for i, extent in self.extents.items()]
         onto[number] = expr
         self.axes[:] = [substituted(e, onto) for e in self.axes]
         self.exprs[:] = [substituted(e, onto) for e in self.exprs]
@@ -87,10 +87,11 @@ class _Arranged:
             fit = {n for e in self.exprs for n in _divisors(e, last) if extent % n == 0 and LANES <= n < extent}
             if not fit:
                 return
-            new, n = len(self.extents), max(fit)
-            self.extents[last], self.extents[new] = extent // n, n
-            self._put(last, axis(last, extent // n).times(n).plus(axis(new, n)))
-            group.append(new)
+            n, outer, inner = max(fit), len(self.axes), len(self.axes) + 1
+            self.extents[outer], self.extents[inner] = extent // n, n
+            self.axes += [axis(i, self.extents[i]) for i in (outer, inner)]
+            self._put(last, axis(outer, extent // n).times(n).plus(axis(inner, n)))
+            group[-1:] = outer, inner
 
     def merge(self, group: list[int]) -> None:
         """Let neighbouring loops be one where every access allows it."""

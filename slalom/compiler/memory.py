@@ -6,6 +6,7 @@ old content any more; otherwise it is made aside and copied at the end.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -163,15 +164,17 @@ class _Planner:
         for output in self.graph.outputs:
             if self.roots[output.value] in lives:
                 lives[self.roots[output.value]][1] = len(self.calls)
-        taken: list[tuple[int, int, int, int]] = []  # first and last call, from and to which byte
+        taken: list[tuple[int, int, int, int]] = []  # from and to which byte, by that, and from and to which call
         for value, (first, last) in sorted(lives.items(), key=lambda item: (-self._bytes(item[0]), item[0])):
             need = -(-self._bytes(value) // ALIGN) * ALIGN
             need = need + SKEW if need >= 4096 else max(need, ALIGN)
             start = 0
-            for a, b, low, high in sorted(taken, key=lambda t: t[2]):
-                if a <= last and first <= b and start < high and low < start + need:
+            for low, high, a, b in taken:
+                if low >= start + need:
+                    break
+                if a <= last and first <= b and start < high:
                     start = high
-            taken.append((first, last, start, start + need))
+            insort(taken, (start, start + need, first, last))
             places[value] = Place("arena", start)
             found.arena = max(found.arena, start + need)
 

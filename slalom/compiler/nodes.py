@@ -167,6 +167,14 @@ def _shown(node: Node) -> str:
     return f"{node.name}({', '.join(map(_shown, node.args))})"
 
 
+def bits(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
 def levels_of(kernel: Kernel) -> dict[int, int]:
     """In which pass over the reduced axes each member is known; what is made of a sum comes in the pass after it."""
     levels: dict[int, int] = {}

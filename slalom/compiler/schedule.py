@@ -40,6 +40,7 @@ from slalom.compiler.nodes import (
     Position,
     Read,
     Schedule,
+    bits,
     elements_in,
     elements_of,
     locals_of,
@@ -93,6 +94,7 @@ class _Scheduler:
         self.graph, self.types = graph, list(graph.types)
         self.equations = list(graph.equations)
         self.made = {eq.out: eq for eq in graph.equations}
+        self.positions = {eq.out: n for n, eq in enumerate(graph.equations)}
         self.home: dict[int, Kernel] = {}
         self.kernels: list[Kernel] = []
         self.counts = {value for value, array in graph.constants.items() if is_arange(array)}
@@ -170,6 +172,7 @@ class _Scheduler:
         """An equation that is added to the graph."""
         eq = Equation(len(self.types), prim, (value,), params, None)
         self.types.append(of)
+        self.positions[eq.out] = len(self.equations)
         self.equations.append(eq)
         self.made[eq.out] = eq
         return eq
@@ -216,7 +219,7 @@ class _Scheduler:
         if kernel.kind != "sweep" or (other.reduced and other.reduced != kernel.reduced):
             return
         between = kernel.before & ~other.before & ~(1 << other.number)
-        if any(between >> k.number & 1 and k.before >> other.number & 1 for k in self.kernels):
+        if any(self.kernels[number].before >> other.number & 1 for number in bits(between)):
             return
         before, members = kernel.before, dict(kernel.members)
         merged = {**other.members, **members}
@@ -258,6 +261,8 @@ class _Scheduler:
 
     def _after(self, kernel: Kernel, needs: int) -> None:
         """Note that a kernel runs after others, and so does all that runs after it."""
+        if not needs & ~kernel.before:
+            return
         kernel.before |= needs
         bit = 1 << kernel.number
         for other in self.kernels:
@@ -556,7 +561,7 @@ class _Scheduler:
                 pending.extend(locals_of(node))
                 self._note(node)
             self._note(body)
-        order = [eq.out for eq in self.equations if eq.out in needed]
+        order = sorted(needed, key=self.positions.__getitem__)
         kernel.members = {v: kernel.members[v] for v in order}
         kernel.bodies = {v: bodies[v] for v in order if v in bodies}
         names = {v: self.made[v].prim.name for v in kernel.bodies}
