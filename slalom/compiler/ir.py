@@ -66,6 +66,12 @@ class Memory(NamedTuple):
     offset: int = 0
 
 
+class Number(NamedTuple):
+    """What an argument word means: a number that belongs to one kernel among those of the same text."""
+
+    number: int
+
+
 STATUS: Final = Memory(-1)
 """A kernel that meets an index out of range, or the like, stores a number other than 0 there."""
 

@@ -15,6 +15,7 @@ import itertools
 import os
 import platform
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -71,6 +72,8 @@ class _Unit(NamedTuple):
 _lock: Final = threading.RLock()
 _addresses: Final[dict[tuple[Target, str], int]] = {}
 _latest: list[Loaded] = []
+_units: Final[weakref.WeakKeyDictionary[Builder, _Unit]] = weakref.WeakKeyDictionary()
+"""Of finished functions."""
 _ATTRIBUTES: Final = "attributes #0 = { nounwind }"
 
 # A child of fork must not inherit a lock that a thread of its parent holds.
@@ -145,6 +148,13 @@ def assembly(builder: Builder, target: Target | None = None) -> str:
 # --- units ------------------------------------------------------------------------------------------------------------
 def _unit(builder: Builder) -> _Unit:
     """The key says all that the code follows from: text, declarations, and the functions of mathlib."""
+    known = _units.get(builder)
+    if known is None:
+        known = _units[builder] = _made(builder)
+    return known
+
+
+def _made(builder: Builder) -> _Unit:
     support, functions = "\n".join(sorted(builder.declared.values())), frozenset(builder.functions)
     key = _digest(builder.text("kernel"), support, _mathematics(functions))
     return _Unit(key, f"k{key}", builder.text(f"k{key}"), support, functions)

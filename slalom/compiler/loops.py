@@ -22,13 +22,14 @@ from slalom.compiler.index import (
     Condition,
     Element,
     Expr,
+    Index,
     Quotient,
     axes_of,
     nested,
     replaced,
     substituted,
 )
-from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Type, Value, Variable, literal
+from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Number, Type, Value, Variable, literal
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -44,29 +45,25 @@ from slalom.compiler.nodes import (
 )
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
 from slalom.compiler.schedule import CHEAP
+from slalom.compiler.signature import Written
 from slalom.compiler.tiles import Tiles
 from slalom.core.dtype import DType
 
 WIDE: Final = 4 * LANES
 """Lanes of a column kernel and of a full sum: four chains of additions, which hide one another's latency."""
-
-
 LONG: Final = 512
 """Elements of a row from which on it has as many."""
-
-
 DEEP: Final = 64
 """Members of a kernel that may be made of one another without care."""
 
 
 class Nest:
-    """Writes one kernel. ``b``: the text · ``tasks``: the extent of its parallel loop · ``loops``: all of them."""
+    """Writes one kernel."""
 
     def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
         graph = schedule.graph
         self.b, self.kernel, self.schedule, self.types = Builder(), kernel, schedule, graph.types
         self.made = graph.made
-        self.constants = graph.constants
         self.tasks = 1
         self.loops: list[str] = []
         self._axes: list[Expr] = list(axes_of(kernel.space))
@@ -85,8 +82,15 @@ class Nest:
 
     # --- products -------------------------------------------------------------------------------------------------
     def product(
-        self, product: gemm.Product, operands: gemm.Operands, shape: tuple[int, ...], *, turned: bool, direct: bool
-    ) -> None:
+        self,
+        product: gemm.Product,
+        operands: gemm.Operands,
+        shape: tuple[int, ...],
+        tasks: int,
+        *,
+        turned: bool,
+        direct: bool,
+    ) -> Written:
         """A product with the rest of its kernel as the epilogue; ``turned``: its rows are the columns of the result."""
         *batch, m, n = range(len(shape))
         if turned:
@@ -111,10 +115,11 @@ class Nest:
         tile = f"{product.rows} rows × {product.columns} columns"
         self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
         gemm.emit(self.b, product, operands, finish, direct=direct)
-        self._report()
+        self.tasks = tasks
+        return self._written()
 
     # --- nests ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
+    def run(self) -> Written:
         """The loops of a sweep, row or column kernel."""
         kernel = self.kernel
         kept, reduced, extents, self._axes = arrange(kernel.space, kernel.reduced, self._exprs())
@@ -132,7 +137,7 @@ class Nest:
             for number in kept:
                 self._open(stack, number, extents[number], parallel=number == kept[0])
             self._passes(reduced, extents)
-        self._report()
+        return self._written()
 
     def _lanes_along(self, extent: int, alone: bool) -> int:
         """16, or more where one chain of additions waits for itself; few enough to leave columns for two threads."""
@@ -197,7 +202,7 @@ class Nest:
                 self._prepare([kernel.bodies[v] for v in now])
                 found = {v: self._widened(self._emit(kernel.bodies[v]), v) for v in now}
                 for v, term in found.items():
-                    self._add(totals[v], v, term)
+                    totals[v].set(self._join(v, totals[v].get(), term))
                 self._store_all(stored)
                 if self._tiles is not None:
                     self._keep([v for v in _dear(kernel, levels) if levels[v] == level and v not in stored])
@@ -225,7 +230,7 @@ class Nest:
         """The accumulator of a reduction, empty."""
         dtype, lanes = self.types[value].dtype, self._lanes if self._lane is not None else 0
         type = Type(scalar_of(dtype), lanes)
-        return self.b.variable(literal(0 if self.made[value].prim.name == "sum" else _least(dtype), type))
+        return self.b.variable(literal(0 if self.made[value].prim.name == "sum" else pointwise.least(dtype), type))
 
     def _widened(self, term: Value, value: int) -> Value:
         """A term in the dtype of the sum, in all lanes, those beyond the end neutral."""
@@ -237,11 +242,8 @@ class Nest:
         if not self._across:
             return term
         assert self._mask is not None
-        neutral = 0 if self.made[value].prim.name == "sum" else _least(target)
+        neutral = 0 if self.made[value].prim.name == "sum" else pointwise.least(target)
         return self.b.select(self._mask, term, literal(neutral, term.type))
-
-    def _add(self, total: Variable, value: int, term: Value) -> None:
-        total.set(self._join(value, total.get(), term))
 
     def _join(self, value: int, x: Value, y: Value) -> Value:
         dtype = self.types[value].dtype
@@ -264,14 +266,13 @@ class Nest:
 
     def _store(self, value: int, result: Value) -> None:
         b, dtype = self.b, self.types[value].dtype
-        flat = self._sub(self.schedule.place(value, self.kernel.members[value]))
+        address, flat = self._address(value, self.kernel.members[value])
+        base = self._base(address)
         if result.type.scalar == "i1":
             result = b.convert("zext", result, "i8")
         if self._tiles is not None and self._tiles.serves(flat):
-            base = b.pointer(("memory", value), Memory(value))
             self._tiles.store(value, self._splat(result), base, self._line(flat), self._place)
             return
-        base = b.pointer(("memory", value), Memory(value))
         element = Type(memory_scalar(dtype))
         if self._lane is None or self._lane not in flat.axes:
             if result.type.lanes:
@@ -288,11 +289,12 @@ class Nest:
     def _splat(self, x: Value) -> Value:
         return x if x.type.lanes or self._lane is None else self.b.splat(x, self._lanes)
 
-    def _report(self) -> None:
-        """Store a nonzero status if an index was out of range."""
+    def _written(self) -> Written:
+        """The whole, which ends by storing a nonzero status if an index was out of range."""
         if self._bad is not None:
             with self.b.when(self._bad.get()):
                 self.b.store(Value("1", I64), self.b.pointer("status", STATUS))
+        return Written(self.b, self.tasks, tuple(self.loops), self.b.bound)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
     def _depth(self, node: Node) -> int:
@@ -300,7 +302,7 @@ class Nest:
         if self._guards:
             return self.b.depth
         if isinstance(node, Read):
-            return self._depth_of(*node.at)
+            return self._depth_of(self.schedule.place(*node))
         if isinstance(node, Position):
             return self._depth_of(node.expr)
         if isinstance(node, Local):
@@ -397,7 +399,7 @@ class Nest:
 
     def _holds(self, condition: Condition) -> Value:
         x = self._integer(condition.expr)
-        number = self.b.word(("number", condition), condition.number)
+        number = self.b.word(("number", condition), Number(condition.number))
         if x.type.lanes:
             number = self.b.splat(number, x.type.lanes)
         return self.b.compare({"lt": "slt", "ge": "sge"}.get(condition.how, condition.how), x, number)
@@ -405,18 +407,18 @@ class Nest:
     # --- memory ---------------------------------------------------------------------------------------------------
     def _read(self, node: Read) -> Value:
         b, of = self.b, self.types[node.value]
-        known = self.constants.get(node.value)
-        if known is not None and known.ndim == 0 and (of.dtype.kind == "b" or known in (0, np.inf)):
-            return literal(known.item(), Type(scalar_of(of.dtype)))
-        base, element = b.pointer(("memory", node.value), Memory(node.value)), Type(memory_scalar(of.dtype))
-        flat = self._sub(self.schedule.place(node.value, node.at))
+        known = self.schedule.literal(node.value)
+        if known is not None:
+            return literal(known, Type(scalar_of(of.dtype)))
+        element, (address, flat) = Type(memory_scalar(of.dtype)), self._address(*node)
+        base = self._base(address)
         if self._lane is None or self._lane not in flat.axes:
-            place = self._number(flat)
-            for guard in self._guards:
-                place = b.select(self._anywhere(guard), place, b.number(0))
-            found = b.load(element, b.offset(base, place, element))
+            place = b.offset(base, self._number(flat), element)
+            for guard in self._guards:  # where it does not hold, there may be nothing
+                place = b.select(self._anywhere(guard), place, self._base(Memory(node.value)))
+            found = b.load(element, place)
         elif self._tiles is not None and not self._guards and self._tiles.serves(flat):
-            key: Any = (node.value, flat)
+            key: Any = (address, flat)
             if not self._tiles.holds(key):
                 with b.at(self._depths[self._lane]):
                     self._tiles.load(key, element, base, self._line(flat), self._place)
@@ -429,6 +431,14 @@ class Nest:
             else:
                 found = b.gather(type, self._addresses(base, flat, element), mask)
         return self._as_value(found, of.dtype)
+
+    def _base(self, address: Memory) -> Value:
+        return self.b.pointer(address, address)
+
+    def _address(self, value: int, index: Index) -> tuple[Memory, Expr]:
+        """Where an element of a value is, over the merged axes."""
+        address, flat = self.schedule.address(value, index)
+        return address, self._sub(flat)
 
     def _as_value(self, found: Value, dtype: DType) -> Value:
         return self.b.compare("ne", found, literal(0, found.type)) if dtype.kind == "b" else found
@@ -568,8 +578,3 @@ def _dear(kernel: Kernel, levels: dict[int, int]) -> list[int]:
         if dear and full and later:
             found.append(value)
     return found
-
-
-def _least(dtype: DType) -> Any:
-    """What every maximum starts from."""
-    return -np.inf if dtype.kind == "f" else 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from slalom.compiler.loops import Nest
 from slalom.compiler.nodes import Apply, Kernel, Schedule, walk
 from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import CHEAP
+from slalom.compiler.signature import Signature, Templates, Written
 from slalom.core.shape import size
 
 BLOCK: Final = 16
@@ -92,6 +92,7 @@ class _Lowering:
         self.types = schedule.graph.types
         self.lowered = Lowered(schedule)
         self.packed: dict[Any, int] = {}
+        self.templates = Templates()
 
     def add(self, kernel: Kernel) -> None:
         if kernel.kind == "product":
@@ -99,29 +100,26 @@ class _Lowering:
         elif kernel.kind == "index":
             self._index(kernel)
         elif kernel.kind != "join":
-            nest = Nest(kernel, self.schedule)
-            nest.run()
-            flops = size(kernel.space) * len(kernel.bodies)
-            self._call(kernel, nest.b, nest.tasks, nest.b.bound, flops, loops=nest.loops)
+            signature = Signature(kernel, self.schedule)
+            written = self.templates.get(signature.key, signature.held, lambda: Nest(kernel, self.schedule).run())
+            self._call(kernel, written, size(kernel.space) * len(kernel.bodies))
 
     def _call(
         self,
         kernel: Kernel | None,
-        b: Builder,
-        tasks: int,
-        words: Sequence[Any],
+        written: Written,
         flops: int = 0,
         writes: Any = None,
-        loops: Sequence[str] = (),
         moved: int = 0,
     ) -> None:
+        words, tasks = written.words, written.tasks
         touched = {word.value for word in words if isinstance(word, Memory)}
         writes = tuple(kernel.stores) if writes is None and kernel is not None else tuple(writes)
         checks = STATUS in words
         reads = frozenset(touched - {STATUS.value} - set(writes))
         weight = flops if kernel is not None and kernel.kind == "product" else HEAVIER * max(flops, moved)
         ways = max(1, min(tasks, weight // GRAIN + 1))
-        call = Call(kernel, b, tasks, tuple(words), writes, reads, checks, flops, tuple(loops), ways)
+        call = Call(kernel, written.builder, tasks, tuple(words), writes, reads, checks, flops, written.loops, ways)
         self.lowered.calls.append(call)
 
     def _scratch(self, bytes: int) -> int:
@@ -133,17 +131,22 @@ class _Lowering:
     def _index(self, kernel: Kernel) -> None:
         eq = kernel.eq
         assert eq is not None
-        b = Builder()
-        types = [self.types[v] for v in eq.inputs]
-        plan = EMITTERS[eq.prim.name](b, types, self.types[eq.out], eq.params)
+        types, out = tuple([self.types[v] for v in eq.inputs]), self.types[eq.out]
+
+        def write() -> Written:
+            b = Builder()
+            plan = EMITTERS[eq.prim.name](b, types, out, eq.params)
+            return Written(b, plan.tasks, (), b.bound)
+
+        written = self.templates.get((eq.prim.name, types, out, *sorted(eq.params.items())), (), write)
         writes: tuple[int, ...] = (eq.out,)
         meanings: dict[Any, Any] = {("out", 0): Memory(eq.out), ("status",): STATUS, ("scratch", 0): 0}
         meanings |= {("in", i): Memory(value) for i, (value, _) in enumerate(kernel.operands)}
-        if plan.scratch:
-            writes = (eq.out, self._scratch(plan.scratch))
-            meanings["scratch", plan.scratch] = Memory(writes[1])
-        words = [meanings[word] if isinstance(word, tuple) else word for word in b.bound]
-        self._call(kernel, b, plan.tasks, words, size(self.types[eq.out].shape), writes)
+        for scratch in {word for word in written.words if isinstance(word, tuple)} - meanings.keys():
+            writes = (eq.out, self._scratch(scratch[1]))
+            meanings[scratch] = Memory(writes[1])
+        words = [meanings[word] if isinstance(word, tuple) else word for word in written.words]
+        self._call(kernel, written._replace(words=words), size(out.shape), writes)
 
     # --- products -------------------------------------------------------------------------------------------------
     def _product(self, kernel: Kernel) -> None:
@@ -190,10 +193,16 @@ class _Lowering:
             m=shape[m], n=shape[n], k=depth, a=a_place, a_tile=a_tile, a_row=a_row, a_k=a_k,
             b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles), a_batch=a_batch, b_batch=b_batch,
         )  # fmt: skip
-        nest = Nest(kernel, self.schedule)
-        nest.product(product, operands, shape, turned=turned, direct=_is_short(kernel))
         tasks = product.tasks(shape[m], shape[n], many)
-        self._call(kernel, nest.b, tasks, nest.b.bound, 2 * size(shape) * depth, loops=nest.loops)
+
+        def write() -> Written:
+            direct = _is_short(kernel)
+            return Nest(kernel, self.schedule).product(product, operands, shape, tasks, turned=turned, direct=direct)
+
+        signature = Signature(kernel, self.schedule)
+        key = signature.key, product, operands._replace(a=None, b=None), turned
+        written = self.templates.get(key, (a_place, b_place, *signature.held), write)
+        self._call(kernel, written, 2 * size(shape) * depth)
 
     def _block(self, tiles: int) -> int:
         """Row tiles that belong together: each thread gets rows of its own, which it has in its cache from before."""
@@ -221,10 +230,17 @@ class _Lowering:
         whole = packing.tasks(n) * panel
         number = self._scratch(batch * whole * itemsize)
         self.packed[key] = number
-        b, source = Builder(), Memory(value, at.constant * itemsize)
+        source = Memory(value, at.constant * itemsize)
         operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, whole)
-        gemm.emit_pack(b, packing, operands)
-        self._call(None, b, packing.tasks(n, batch), b.bound, writes=(number,), moved=batch * depth * n)
+
+        def write() -> Written:
+            b = Builder()
+            gemm.emit_pack(b, packing, operands)
+            return Written(b, packing.tasks(n, batch), (), b.bound)
+
+        structure = packing, operands._replace(source=None, panels=None), batch
+        written = self.templates.get(structure, (source, Memory(number)), write)
+        self._call(None, written, writes=(number,), moved=batch * depth * n)
         return Memory(number)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from slalom.compiler.index import ZERO, Axis, Condition, Element, Expr, Index, axes_of, ravel, substituted, unravel
+from slalom.compiler.ir import Memory
 from slalom.core.graph import Equation, Graph, Type
 from slalom.core.shape import Shape, size
 
@@ -246,6 +249,18 @@ class Schedule:
         while value in self.parts:
             value = self.parts[value].root
         return value
+
+    def address(self, value: int, index: Index) -> tuple[Memory, Expr]:
+        """The same as an address and an expression without a constant: slices of one value differ in the address."""
+        flat = self.place(value, index)
+        return Memory(value, flat.constant * self.graph.types[value].dtype.itemsize), Expr(flat.terms)
+
+    def literal(self, value: int) -> Any:
+        """The number that stands for a value in the text of kernels, if it is a constant that deserves it."""
+        known = self.graph.constants.get(value)
+        if known is None or known.ndim or not (known.dtype.kind == "b" or known in (0, np.inf)):
+            return None
+        return known.item()
 
     def elements(self, value: int) -> int:
         """How many elements its memory has room for."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from slalom.compiler import mathlib
 from slalom.compiler.ir import I64, STATUS, Builder, Type, Value, literal
@@ -106,6 +108,11 @@ def _extreme(b: Builder, how: str, x: Operand, y: Operand) -> Value:
 def maximum(b: Builder, x: Operand, y: Operand) -> Value:
     """The larger; NaN wins."""
     return _extreme(b, "Gt", x, y)
+
+
+def least(dtype: DType) -> Any:
+    """What every maximum starts from."""
+    return -np.inf if dtype.kind == "f" else 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------
