@@ -267,7 +267,7 @@ class Nest:
     def _store(self, value: int, result: Value) -> None:
         b, dtype = self.b, self.types[value].dtype
         address, flat = self._address(value, self.kernel.members[value])
-        base = self._base(address)
+        base = b.pointer(address, address)
         if result.type.scalar == "i1":
             result = b.convert("zext", result, "i8")
         if self._tiles is not None and self._tiles.serves(flat):
@@ -411,11 +411,11 @@ class Nest:
         if known is not None:
             return literal(known, Type(scalar_of(of.dtype)))
         element, (address, flat) = Type(memory_scalar(of.dtype)), self._address(*node)
-        base = self._base(address)
+        base = b.pointer(address, address)
         if self._lane is None or self._lane not in flat.axes:
-            place = b.offset(base, self._number(flat), element)
+            place, nearby = b.offset(base, self._number(flat), element), Memory(node.value)
             for guard in self._guards:  # where it does not hold, there may be nothing
-                place = b.select(self._anywhere(guard), place, self._base(Memory(node.value)))
+                place = b.select(self._anywhere(guard), place, b.pointer(nearby, nearby))
             found = b.load(element, place)
         elif self._tiles is not None and not self._guards and self._tiles.serves(flat):
             key: Any = (address, flat)
@@ -431,9 +431,6 @@ class Nest:
             else:
                 found = b.gather(type, self._addresses(base, flat, element), mask)
         return self._as_value(found, of.dtype)
-
-    def _base(self, address: Memory) -> Value:
-        return self.b.pointer(address, address)
 
     def _address(self, value: int, index: Index) -> tuple[Memory, Expr]:
         """Where an element of a value is, over the merged axes."""
