@@ -234,3 +234,15 @@ def test_what_cannot_be_recorded_runs_eagerly_and_says_so() -> None:
 def test_error_messages(augment: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fitted(trainer(augment), epochs=1)
+
+
+def test_metrics_of_shares_stand_beside_those_of_class_numbers() -> None:
+    """Targets of training are mixed, those of validation are not: what a metric sums is another."""
+    plain, checked = (trainer(MixUp(0.4, 3), metrics=["accuracy", "f1_macro"]) for _ in range(2))
+    fitted(plain)
+    fitted(checked, validation=(IMAGES, LABELS))
+    for name in ("accuracy", "f1_macro"):
+        rows = [[row[name] for row in t.history.rows] for t in (plain, checked)]
+        assert rows[0] == rows[1] and len(rows[0]) == 4
+        # The best weights are back in the end.
+        assert checked.evaluate((IMAGES, LABELS))[name] in [row[f"val_{name}"] for row in checked.history.rows]

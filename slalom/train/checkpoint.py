@@ -176,7 +176,7 @@ def _state_of(fit: Fit) -> dict[str, Any]:
         "seconds": fit.seconds,
         "stopped": fit.reason,
         "sums": fit.sums,
-        "sizes": {name: list(sizes) for name, sizes in trainer.objective.sizes.items()},
+        "sizes": {name: list(sizes) for name, sizes in trainer.objective.sizes[False].items()},
         "outside": trainer.objective.outside,
         "generator": default_generator.get_state(),
         "weights": dict(fit.tensors),
@@ -206,7 +206,7 @@ def _restore(fit: Fit, state: dict[str, Any]) -> None:
     fit.batch, fit.seconds = state["batch"], state["seconds"]
     fit.reason, fit.sums = state["stopped"], state["sums"]
     fit.history.stopped = state["stopped"]
-    trainer.objective.sizes = {name: tuple(sizes) for name, sizes in state["sizes"].items()}
+    trainer.objective.sizes[False] = {name: tuple(sizes) for name, sizes in state["sizes"].items()}
     trainer.objective.outside.update(state["outside"])
     fit.start = {name: array.copy() for name, array in (state["start"] or {}).items()}
     if fit.best is not None and fit.watches:

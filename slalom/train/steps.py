@@ -65,14 +65,17 @@ class Objective:
         self.whole = tuple(metric for metric in metrics if metric.whole)
         """The metrics that need all rows at once; they are measured in evaluation only."""
         self.reduction: str = getattr(loss, "reduction", "mean")
-        self.sizes: dict[str, tuple[int, ...]] = {}
-        """By metric, how long its sums are; known after the first batch."""
+        self.sizes: dict[bool, dict[str, tuple[int, ...]]] = {False: {}, True: {}}
+        """Of training and (True) of evaluation, whose targets may be of another kind: by metric, how long its sums are.
+
+        Known after the first batch.
+        """
         self.outside: dict[str, str] = {}
         """The metrics of a training step that cannot be recorded, and why; they are computed in Python."""
         self.outside_whole: dict[str, str] = {}
         """Of the metrics of whole columns, those that cannot be recorded; no training step waits for them."""
 
-    def __call__(self, items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
+    def __call__(self, items: Items, weight: Tensor | None, evaluates: bool = False) -> tuple[Tensor, Sums, Any]:
         """The loss of a batch, its sums, and the output of the model."""
         if self.step is not None:
             return self._custom(self.step, items, weight)
@@ -85,7 +88,7 @@ class Objective:
             rows = _rows_of(target, items) if weight is None else weight.to(float64).sum()
             total = loss if self.reduction == "sum" else loss.detach().to(float64) * divisor
             output = tree.map(lambda t: t.detach(), output)
-            metrics = tuple(self._inside(metric, output, items[-1], weight) for metric in self.summed)
+            metrics = tuple(self._inside(metric, output, items[-1], weight, evaluates) for metric in self.summed)
             return loss, (cat([_flat(total), _flat(divisor), _flat(rows)]), *metrics), output
 
     def _custom(self, step: Callable[..., Any], items: Items, weight: Tensor | None) -> tuple[Tensor, Sums, Any]:
@@ -100,25 +103,27 @@ class Objective:
         rows = _flat(_rows_of(items[-1], items))
         return loss, (cat([_flat(loss) * rows, rows, rows]),), None
 
-    def _inside(self, metric: Metric, output: Any, target: Any, weight: Tensor | None) -> Tensor | None:
+    def _inside(
+        self, metric: Metric, output: Any, target: Any, weight: Tensor | None, evaluates: bool
+    ) -> Tensor | None:
         """A metric's sums as part of the record; where that is not possible, None, and a note why."""
         if metric.name in self.outside:
             return None
         _followed(metric.rows)
         try:
-            sums, self.sizes[metric.name] = metric.sums(output, target, weight)
+            sums, self.sizes[evaluates][metric.name] = metric.sums(output, target, weight)
         except StagingError as error:
             self.outside[metric.name] = str(error)
             return None
         return sums
 
-    def completed(self, sums: Sums, output: Any, items: Items, weight: Tensor | None) -> Array:
+    def completed(self, sums: Sums, output: Any, items: Items, weight: Tensor | None, evaluates: bool = False) -> Array:
         """The sums in one vector, those of the metrics that cannot be recorded computed now."""
         parts = [sums[0].numpy()] if sums[0] is not None else []
         for metric, made in zip(self.summed, sums[1:], strict=False):
             if made is None:
                 with no_grad():
-                    made, self.sizes[metric.name] = metric.sums(output, items[-1], weight)
+                    made, self.sizes[evaluates][metric.name] = metric.sums(output, items[-1], weight)
             parts.append(made.numpy())
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -143,7 +148,7 @@ class Objective:
             return [metric.columns(output, items[-1]) if made is None else made for metric, made in pairs]
 
     def finish(self, sums: Array, columns: Columns | None = None) -> dict[str, float]:
-        """Loss and metrics of the sums over some batches, and of the columns, where those were kept."""
+        """Loss and metrics of the sums over some batches, and of the columns, which evaluation keeps."""
         total, divisor, rows = (float(n) for n in sums[:3])
         mean = total / divisor if divisor else math.nan if total or not rows else 0.0
         found = {"loss": total if self.reduction == "sum" else mean}
@@ -152,7 +157,7 @@ class Objective:
             if metric.whole:
                 found |= {metric.name: whole[metric.name]} if metric.name in whole else {}
                 continue
-            sizes = self.sizes[metric.name]
+            sizes = self.sizes[columns is not None][metric.name]
             end = at + sum(map(abs, sizes))
             found[metric.name] = metric.value(sums[at:end], sizes, rows)
             at = end
@@ -480,10 +485,10 @@ class Program:
         with no_grad():
             sums, kept, output = self._recorded("evaluation", rows, self._measure)(items, weight)
         columns.add(self.objective.kept(kept, output, items), weight)
-        return self.objective.completed(sums, output, items, weight)
+        return self.objective.completed(sums, output, items, weight, evaluates=True)
 
     def _measure(self, items: Items, weight: Tensor | None) -> tuple[Sums, Kept, Any]:
-        _, sums, output = self.objective(items, weight)
+        _, sums, output = self.objective(items, weight, evaluates=True)
         kept = self.objective.columns(output, items[-1])
         return sums, kept, output if self.objective.outside or self.objective.outside_whole else None
 
