@@ -143,6 +143,7 @@ def test_resume_of_a_finished_run_prints_its_result(table, run, capsys):
         (["--seed", "1"], "--seed is not"),
         (["--test-fraction", "0.3"], "--test-fraction is not .*: got 0.3; needed 0.2"),
         (["--drop", "mean_radius,mean_area"], "--drop is not .*: got mean_radius,mean_area; needed none"),
+        (["--augment", "noise"], "--augment is not .*: got noise; needed none"),
         (["--groups", "mean_radius"], "--groups is not .*: got mean_radius; needed none"),
         (["--target", "mean_radius"], "--target is not"),
     ],

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from slalom import __version__
 from slalom.cli import predict, show, train
+from slalom.tabular.augmenting import AUGMENTATIONS
 
 __all__ = ["parse"]
 
@@ -64,6 +65,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     ):
         add(f"--{kind}", action="append", default=[], metavar="A,B", help=meaning)
     add("--groups", metavar="COLUMN", help="keep rows of one value together when splitting, and leave the column out")
+    add("--augment", choices=AUGMENTATIONS, help="change the training rows at random: noise on numbers, rows mixed")
     add("--resume", action="store_true", help="go on where the run in DIR was stopped")
     add("--overwrite", action="store_true", help="replace the run in DIR")
     add("--json", action="store_true", help="print the result as one JSON object on standard output")

@@ -19,6 +19,7 @@ from slalom.tabular.table import Table
 
 __all__ = ["run"]
 
+_PLAIN = ("task", "seed", "epochs", "test_fraction", "groups", "augment")
 _COLUMNS = ("numeric", "categorical", "drop")
 
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     tell = teller(arguments.quiet)
     folder = _folder(arguments)
     table = read_table(arguments.file)
-    options = {name: getattr(arguments, name) for name in ("task", "seed", "epochs", "test_fraction", "groups")}
+    options = {name: getattr(arguments, name) for name in _PLAIN}
     options |= {name: _columns(getattr(arguments, name), table) for name in _COLUMNS}
     settings = {"data_sha256": _sha256(arguments.file), "target": arguments.target, **options}
     if arguments.resume:

@@ -23,6 +23,7 @@ from slalom.core.extras import load_extra, one_thread
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError
 from slalom.optim.schedules import cosine
+from slalom.tabular.augmenting import Augment, augmentation_of
 from slalom.tabular.baselines import run_baselines
 from slalom.tabular.leaks import find_leaks
 from slalom.tabular.model import Model, as_table, loss_of
@@ -31,9 +32,10 @@ from slalom.tabular.preparation import Preparation
 from slalom.tabular.schema import Schema, Task, infer_schema
 from slalom.tabular.scores import lead, score
 from slalom.tabular.split import Split, split_rows
-from slalom.tabular.table import Table, quantity
+from slalom.tabular.table import Table, quantity, shorten
 from slalom.tabular.target import ClassTarget, NumberTarget, Target, fit_target
 from slalom.train import EarlyStopping, Metric, Trainer
+from slalom.train.feed import described
 
 __all__ = ["Plan", "Recipe", "fit", "make_plan", "need_baselines"]
 
@@ -77,6 +79,7 @@ def fit(
     categorical: Collection[str] = (),
     drop: Collection[str] = (),
     groups: str | None = None,
+    augment: Augment = None,
     baselines: bool = False,
     tell: Callable[[str], None] | None = None,
     progress: bool = False,
@@ -88,8 +91,10 @@ def fit(
 
     ``table``: any dataframe, or a dict of columns. ``task``: instead of what the target suggests. ``epochs``: at most
     so many. ``numeric``, ``categorical``, ``drop``: columns whose kind is given instead of inferred. ``groups``: a
-    column whose rows are kept together when splitting (and left out as an input). ``baselines``: compare with a
-    constant, a linear model and boosted trees (needs scikit-learn). ``tell``: gets each line meant for the user.
+    column whose rows are kept together when splitting (and left out as an input). ``augment``: changes of the training
+    rows, drawn anew at each step: "noise" on the numbers, "mixup" of rows, one of ``data.augment`` (units are the
+    prepared numbers', within ±3), or a function of (numbers, codes, target). ``baselines``: compare with a constant, a
+    linear model and boosted trees (needs scikit-learn). ``tell``: gets each line meant for the user.
     ``checkpoint``, ``resume``: go on where a stopped run was, with the same bits. ``history``: a file for the numbers
     of each epoch.
 
@@ -112,6 +117,7 @@ def fit(
         categorical=categorical,
         drop=drop,
         groups=groups,
+        augment=augment,
     )
     say = tell or _silent
     for line in plan.describe():
@@ -139,12 +145,14 @@ def make_plan(
     categorical: Collection[str] = (),
     drop: Collection[str] = (),
     groups: str | None = None,
+    augment: Augment = None,
 ) -> Plan:
     """Understand and cut a table, and fit its preparation; the arguments are those of ``fit``.
 
     Raises: DataError for a table that cannot be learned from; ConfigError for contradicting arguments.
     """
     _check_arguments(target, task, seed, epochs, groups)
+    augmentation_of(augment, 0, None)  # raises for what is none
     table = as_table(table)
     left_out = [*drop, groups] if groups is not None and groups not in drop else drop
     schema = infer_schema(table, target, task=task, numeric=numeric, categorical=categorical, drop=left_out)
@@ -168,7 +176,8 @@ def make_plan(
         outputs=len(goal.classes) if isinstance(goal, ClassTarget) else 1,
         dropout=recipe.dropout,
     )
-    return Plan(table, schema, split, goal, preparation, sizes, recipe, seed, leaks)
+    change = augmentation_of(augment, continuous, sizes.outputs if isinstance(goal, ClassTarget) else None)
+    return Plan(table, schema, split, goal, preparation, sizes, recipe, seed, leaks, change)
 
 
 def _check_arguments(target: str, task: Any, seed: Any, epochs: Any, groups: Any) -> None:
@@ -200,6 +209,7 @@ class Plan:
     recipe: Recipe
     seed: int
     leaks: tuple[str, ...]
+    augment: Callable[..., Any] | None = None
 
     def describe(self) -> list[str]:
         """Lines that tell a user what was understood, what looks suspicious, and what will be trained."""
@@ -211,6 +221,7 @@ class Plan:
             f"{len(split.test):,} to test",
             f"{'network':<12} {quantity(len(self.preparation.features), 'column')} as "
             f"{quantity(sizes.inputs, 'input')}, {quantity(sizes.parameters, 'parameter')}",
+            *([] if self.augment is None else [f"{'augmentation':<12} {shorten(described(self.augment), 80)}"]),
             *([] if (why := obstacle()) is None else [f"{'note':<12} run by NumPy, not as machine code ({why})"]),
         ]
 
@@ -240,6 +251,7 @@ class Plan:
             optimizer=optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay),
             metrics=["accuracy"] if isinstance(self.target, ClassTarget) else [_rmse(self.target)],
             schedule=cosine(steps=steps, warmup=int(recipe.warmup * steps)),
+            augment=self.augment,
         )
         with one_thread():
             found = trainer.fit(
