@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import images
 import numpy as np
 from training import CASES, Case, Weights, data, initial, layers, loss
 
@@ -83,10 +84,10 @@ def _blas() -> str:
 def slalom_trainer(slalom: Any, case: Case) -> Any:
     """A Trainer with the initial weights."""
     nn, optim = slalom.nn, slalom.optim
-    model = nn.Sequential(*(getattr(nn, kind)(*sizes) for kind, sizes in layers(case)))
+    model = images.sequential(nn, layers(case))
     state = model.state_dict()
     model.load_state_dict(state | {name: slalom.tensor(value) for name, value in initial(case).items()})
-    rule = optim.AdamW if case.regular else optim.Adam
+    rule = optim.AdamW if case.adamw else optim.Adam
     criterion = nn.MSELoss() if case.matrix else nn.CrossEntropyLoss()
     return slalom.Trainer(model, loss=criterion, optimizer=rule(model.parameters(), lr=RATE))
 
@@ -137,10 +138,10 @@ class Lecture(Peer):
 
     def reset(self, seed: int) -> None:
         nn, optim, case = self.library.nn, self.library.optim, self.case
-        self.model = nn.Sequential(*(getattr(nn, kind)(*sizes) for kind, sizes in layers(case)))
+        self.model = images.sequential(nn, layers(case))
         values = {name: self.library.tensor(value) for name, value in initial(case).items()}
         self.model.load_state_dict(self.model.state_dict() | values)
-        rule = optim.AdamW if case.regular else optim.Adam
+        rule = optim.AdamW if case.adamw else optim.Adam
         self.optimizer = rule(self.model.parameters(), lr=RATE, **self.rule_options())
         self.step = self.make_step(self.model, nn.MSELoss() if case.matrix else nn.CrossEntropyLoss(), self.optimizer)
 
@@ -235,7 +236,7 @@ class Jax(Peer):
         self.jax, self.optax = jax, optax
         self.facts = {"jax": jax.__version__, "optax": optax.__version__}
         self.device_data = jax.device_put((self.x, self.y.astype(np.float32 if case.matrix else np.int32)))
-        self.rule = optax.adamw(RATE, weight_decay=0.01) if case.regular else optax.adam(RATE)
+        self.rule = optax.adamw(RATE, weight_decay=0.01) if case.adamw else optax.adam(RATE)
         self.epoch = jax.jit(self._epoch, donate_argnums=0)
 
     def reset(self, seed: int) -> None:
@@ -258,19 +259,37 @@ class Jax(Peer):
 
     def _loss(self, values: Any, running: Any, x: Any, y: Any, key: Any) -> tuple[Any, Any]:
         jax, jnp, kept = self.jax, self.jax.numpy, dict(running)
-        for i, (kind, sizes) in enumerate(layers(self.case)):
+
+        def layer(kind: str, args: tuple[Any, ...], name: str, x: Any) -> Any:
             if kind == "Linear":
-                x = x @ values[f"{i}.weight"].T + values[f"{i}.bias"]
-            elif kind == "BatchNorm1d":
-                mean, var, n = x.mean(0), x.var(0), len(x)
-                for name, new in (("running_mean", mean), ("running_var", var * n / (n - 1))):
-                    kept[f"{i}.{name}"] = 0.9 * running[f"{i}.{name}"] + 0.1 * new
-                x = (x - mean) * jax.lax.rsqrt(var + 1e-5) * values[f"{i}.weight"] + values[f"{i}.bias"]
-            elif kind == "Dropout":
-                keep = 1 - sizes[0]
-                x = jnp.where(jax.random.bernoulli(jax.random.fold_in(key, i), keep, x.shape), x / keep, 0.0)
-            else:
-                x = jax.nn.relu(x) if kind == "ReLU" else jnp.tanh(x)
+                return x @ values[f"{name}.weight"].T + values[f"{name}.bias"]
+            if kind == "Conv2d":
+                stride, padding = (*args[3:], 1, 0)[:2] if len(args) > 3 else (1, 0)
+                out = jax.lax.conv_general_dilated(
+                    x, values[f"{name}.weight"], (stride, stride), [(padding, padding)] * 2
+                )
+                return out + values[f"{name}.bias"][:, None, None]
+            if kind.startswith("BatchNorm"):
+                axes = (0, *range(2, x.ndim))
+                mean, var, n = x.mean(axes, keepdims=True), x.var(axes, keepdims=True), x.size // x.shape[1]
+                for part, new in (("running_mean", mean), ("running_var", var * n / (n - 1))):
+                    kept[f"{name}.{part}"] = 0.9 * running[f"{name}.{part}"] + 0.1 * new.reshape(-1)
+                scale, shift = (values[f"{name}.{part}"].reshape(mean.shape[1:]) for part in ("weight", "bias"))
+                return (x - mean) * jax.lax.rsqrt(var + 1e-5) * scale + shift
+            if kind == "MaxPool2d":
+                window = (1, 1, *args * 2)
+                return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+            if kind == "AdaptiveAvgPool2d":
+                return x.mean((2, 3), keepdims=True)
+            if kind == "Flatten":
+                return x.reshape(len(x), -1)
+            if kind == "Dropout":
+                keep = 1 - args[0]
+                drawn = jax.random.bernoulli(jax.random.fold_in(key, int(name)), keep, x.shape)
+                return jnp.where(drawn, x / keep, 0.0)
+            return jax.nn.relu(x) if kind == "ReLU" else jnp.tanh(x)
+
+        x = images.run(layers(self.case), x, layer)
         if self.case.matrix:
             return ((x - y) ** 2).mean(), kept
         return self.optax.softmax_cross_entropy_with_integer_labels(x, y).mean(), kept
@@ -321,6 +340,8 @@ class Sklearn(Peer):
 
         if case.regular:
             raise Unsupported("scikit-learn has neither batch norm nor dropout")
+        if case.network:
+            raise Unsupported("scikit-learn has no convolutions")
         self.facts = {"scikit-learn": sklearn.__version__, "numpy": _blas()}
 
     def reset(self, seed: int) -> None:

@@ -100,6 +100,7 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "eager": eager_step.rows,
     "main": main_job,
     "train": training.rows,
+    "conv": training.image_rows,
 }
 
 
@@ -113,7 +114,7 @@ def main() -> None:
     report: dict[str, Any] = {"facts": facts}
     for name in chosen:
         report[name] = SUITES[name]()
-        if name == "train":
+        if name in ("train", "conv"):
             training.show(report[name])
             continue
         for row in report[name]:

@@ -28,7 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import images
 import numpy as np
+from images import Layer
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("torch", "jax", "scikit-learn")
@@ -47,7 +49,8 @@ class Case:
     ``regular``: batch norm before and dropout 0.2 after each activation, and AdamW. ``matrix``: to learn the
     exponential of 2 × 2 matrices (SimpleChains.jl's example), by MSE. ``cores``: of the peak that the share is taken
     of. ``epochs``: after how many the losses are compared. ``unit``: how many epochs a library may run in one call.
-    ``goal``: µs a step; ``goals``: how many times as fast as each peer.
+    ``goal``: µs a step; ``goals``: how many times as fast as each peer. ``network``: of images of the shape ``image``,
+    with AdamW; ``sizes`` then are those of an example and of the classes.
     """
 
     name: str
@@ -62,6 +65,12 @@ class Case:
     activation: str = "ReLU"
     regular: bool = False
     matrix: bool = False
+    image: tuple[int, int, int] | None = None
+    network: Sequence[Layer] = ()
+
+    @property
+    def adamw(self) -> bool:
+        return self.regular or bool(self.network)
 
     @property
     def full_batch(self) -> bool:
@@ -70,10 +79,16 @@ class Case:
     @property
     def flops(self) -> float:
         """Of one step: three products a layer, two for the first."""
-        products = [2 * self.batch * a * b for a, b in itertools.pairwise(self.sizes)]
+        if self.image is not None:
+            products = [self.batch * each for each in images.products(layers(self), self.image)]
+        else:
+            products = [2 * self.batch * a * b for a, b in itertools.pairwise(self.sizes)]
         return 3 * sum(products) - products[0]
 
     def __str__(self) -> str:
+        if self.image is not None:
+            convolutions = sum(kind == "Conv2d" for _, kind, _ in images.leaves(layers(self)))
+            return f"{'×'.join(map(str, self.image))}, {convolutions} convolutions, batch {self.batch}"
         return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}"
 
 
@@ -94,8 +109,11 @@ CASES = {
             "simplechains", (4, 32, 16, 4), 10_000, 100, 120, _goals(18, 4.8),
             rows=10_000, unit=20, activation="Tanh", matrix=True,
         ),
+        Case("lenet", (784, 10), 64, 3, 550, _goals(5.2, 30), rows=4_096, image=(1, 28, 28), network=images.LENET),
+        Case("resnet", (3072, 10), 32, 3, 15_000, _goals(2, 2), rows=512, image=(3, 32, 32), network=images.RESNET),
     )
 }  # fmt: skip
+IMAGES = tuple(name for name, case in CASES.items() if case.image is not None)
 
 COLD_BUDGET, COLD_BUDGETS, WARM_BUDGET = 0.5, {"small": 0.15}, 0.02
 """Seconds to the first step: where no code is cached, and where it is."""
@@ -121,12 +139,16 @@ def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
             total = total + power
         return x, total.reshape(-1, 4).astype(np.float32)
     teacher = rng.standard_normal((case.sizes[0], case.sizes[-1])) / np.sqrt(case.sizes[0])
-    return x, (x @ teacher + 0.3 * rng.standard_normal((case.rows, case.sizes[-1]))).argmax(1)
+    return x.reshape(-1, *(case.image or x.shape[1:])), (
+        x @ teacher + 0.3 * rng.standard_normal((case.rows, case.sizes[-1]))
+    ).argmax(1)
 
 
-def layers(case: Case) -> list[tuple[str, tuple[Any, ...]]]:
+def layers(case: Case) -> list[Layer]:
     """The layers of a Sequential, by the names that PyTorch and Slalom share, and their arguments."""
-    found: list[tuple[str, tuple[Any, ...]]] = []
+    if case.network:
+        return [*case.network]
+    found: list[Layer] = []
     for a, b in itertools.pairwise(case.sizes[:-1]):
         found.append(("Linear", (a, b)))
         found += [("BatchNorm1d", (b,))] if case.regular else []
@@ -139,27 +161,24 @@ def initial(case: Case) -> Weights:
     """The first weights, U(−1/√in, 1/√in), by the names of a state dict; batch norm begins as it always does."""
     rng = np.random.default_rng(1)
     found: Weights = {}
-    for i, (kind, sizes) in enumerate(layers(case)):
-        if kind == "Linear":
-            bound = 1 / np.sqrt(sizes[0])
-            found[f"{i}.weight"] = rng.uniform(-bound, bound, sizes[::-1]).astype(np.float32)
-            found[f"{i}.bias"] = rng.uniform(-bound, bound, sizes[1]).astype(np.float32)
-        elif kind == "BatchNorm1d":
-            found |= {f"{i}.{name}": np.ones(sizes, np.float32) for name in ("weight", "running_var")}
-            found |= {f"{i}.{name}": np.zeros(sizes, np.float32) for name in ("bias", "running_mean")}
+    for name, kind, sizes in images.leaves(layers(case)):
+        shape = images.weight_shape(kind, sizes)
+        if shape is not None:
+            bound = 1 / np.sqrt(math.prod(shape[1:]))
+            found[f"{name}.weight"] = rng.uniform(-bound, bound, shape).astype(np.float32)
+            found[f"{name}.bias"] = rng.uniform(-bound, bound, shape[0]).astype(np.float32)
+        elif kind.startswith("BatchNorm"):
+            found |= {f"{name}.{part}": np.ones(sizes, np.float32) for part in ("weight", "running_var")}
+            found |= {f"{name}.{part}": np.zeros(sizes, np.float32) for part in ("bias", "running_mean")}
     return found
 
 
 def loss(case: Case, weights: Weights, x: np.ndarray, y: np.ndarray) -> float:
     """The mean loss over all rows, in evaluation mode."""
-    for i, (kind, _) in enumerate(layers(case)):
-        if kind == "Linear":
-            x = x @ weights[f"{i}.weight"].T + weights[f"{i}.bias"]
-        elif kind == "BatchNorm1d":
-            scale = weights[f"{i}.weight"] / np.sqrt(weights[f"{i}.running_var"] + 1e-5)
-            x = (x - weights[f"{i}.running_mean"]) * scale + weights[f"{i}.bias"]
-        elif kind != "Dropout":
-            x = np.maximum(x, 0) if kind == "ReLU" else np.tanh(x)
+    parts = [x[i : i + 512] for i in range(0, len(x), 512)]  # convolutions take a lot of memory
+    x = np.concatenate(
+        [images.run(layers(case), part, lambda *layer: images.numpy_layer(*layer, weights)) for part in parts]
+    )
     x = x.astype(np.float64)
     if case.matrix:
         return float(((x - y) ** 2).mean())
@@ -437,8 +456,13 @@ def cpu() -> str:
 
 
 def rows() -> list[Row]:
-    """Every case with the settings of the command."""
-    return measure(Options())
+    """Every case of rows with the settings of the command."""
+    return measure(Options([name for name in Options.only if name not in IMAGES]))
+
+
+def image_rows() -> list[Row]:
+    """Every case of images, beside the peers that train them."""
+    return measure(Options(IMAGES, [peer for peer in PEERS if peer != "scikit-learn"]))
 
 
 def main() -> None:
