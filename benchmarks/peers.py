@@ -19,7 +19,8 @@ from typing import Any
 
 import images
 import numpy as np
-from training import CASES, Case, Weights, data, initial, layers, loss
+import sequences
+from training import CASES, Case, Weights, data, initial, layers, loss, network
 
 CHUNKS = 2
 RATE = 1e-3
@@ -83,12 +84,8 @@ def _blas() -> str:
 # --- Slalom -------------------------------------------------------------------------------------------------------
 def slalom_trainer(slalom: Any, case: Case) -> Any:
     """A Trainer with the initial weights."""
-    nn, optim = slalom.nn, slalom.optim
-    model = images.sequential(nn, layers(case))
-    state = model.state_dict()
-    model.load_state_dict(state | {name: slalom.tensor(value) for name, value in initial(case).items()})
-    rule = optim.AdamW if case.adamw else optim.Adam
-    criterion = nn.MSELoss() if case.matrix else nn.CrossEntropyLoss()
+    model, criterion = network(case, slalom)
+    rule = slalom.optim.AdamW if case.adamw else slalom.optim.Adam
     return slalom.Trainer(model, loss=criterion, optimizer=rule(model.parameters(), lr=RATE))
 
 
@@ -137,13 +134,10 @@ class Lecture(Peer):
         self.inputs, self.targets = library.tensor(self.x), library.tensor(self.y)
 
     def reset(self, seed: int) -> None:
-        nn, optim, case = self.library.nn, self.library.optim, self.case
-        self.model = images.sequential(nn, layers(case))
-        values = {name: self.library.tensor(value) for name, value in initial(case).items()}
-        self.model.load_state_dict(self.model.state_dict() | values)
-        rule = optim.AdamW if case.adamw else optim.Adam
+        self.model, criterion = network(self.case, self.library)
+        rule = self.library.optim.AdamW if self.case.adamw else self.library.optim.Adam
         self.optimizer = rule(self.model.parameters(), lr=RATE, **self.rule_options())
-        self.step = self.make_step(self.model, nn.MSELoss() if case.matrix else nn.CrossEntropyLoss(), self.optimizer)
+        self.step = self.make_step(self.model, criterion, self.optimizer)
 
     def rule_options(self) -> dict[str, Any]:
         return {}
@@ -233,6 +227,8 @@ class Jax(Peer):
         import jax
         import optax
 
+        if case.tokens and case.name not in sequences.IN_JAX:
+            raise Unsupported("not written for JAX")
         self.jax, self.optax = jax, optax
         self.facts = {"jax": jax.__version__, "optax": optax.__version__}
         self.device_data = jax.device_put((self.x, self.y.astype(np.float32 if case.matrix else np.int32)))
@@ -289,7 +285,10 @@ class Jax(Peer):
                 return jnp.where(drawn, x / keep, 0.0)
             return jax.nn.relu(x) if kind == "ReLU" else jnp.tanh(x)
 
-        x = images.run(layers(self.case), x, layer)
+        if self.case.tokens:
+            x, y = sequences.jax_scores(self.case.name, jax, values, x), y.reshape(-1)
+        else:
+            x = images.run(layers(self.case), x, layer)
         if self.case.matrix:
             return ((x - y) ** 2).mean(), kept
         return self.optax.softmax_cross_entropy_with_integer_labels(x, y).mean(), kept
@@ -340,8 +339,8 @@ class Sklearn(Peer):
 
         if case.regular:
             raise Unsupported("scikit-learn has neither batch norm nor dropout")
-        if case.network:
-            raise Unsupported("scikit-learn has no convolutions")
+        if case.network or case.tokens:
+            raise Unsupported("scikit-learn has neither convolutions nor sequences")
         self.facts = {"scikit-learn": sklearn.__version__, "numpy": _blas()}
 
     def reset(self, seed: int) -> None:

@@ -101,6 +101,7 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "main": main_job,
     "train": training.rows,
     "conv": training.image_rows,
+    "sequences": training.sequence_rows,
 }
 
 
@@ -114,7 +115,7 @@ def main() -> None:
     report: dict[str, Any] = {"facts": facts}
     for name in chosen:
         report[name] = SUITES[name]()
-        if name in ("train", "conv"):
+        if name in ("train", "conv", "sequences"):
             training.show(report[name])
             continue
         for row in report[name]:

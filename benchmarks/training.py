@@ -30,6 +30,7 @@ from typing import Any
 
 import images
 import numpy as np
+import sequences
 from images import Layer
 
 HERE = Path(__file__).resolve().parent
@@ -50,7 +51,7 @@ class Case:
     exponential of 2 × 2 matrices (SimpleChains.jl's example), by MSE. ``cores``: of the peak that the share is taken
     of. ``epochs``: after how many the losses are compared. ``unit``: how many epochs a library may run in one call.
     ``goal``: µs a step; ``goals``: how many times as fast as each peer. ``network``: of images of the shape ``image``,
-    with AdamW; ``sizes`` then are those of an example and of the classes.
+    with AdamW; ``sizes`` then are those of an example and of the classes. ``tokens``: one of ``sequences.NETWORKS``.
     """
 
     name: str
@@ -67,10 +68,11 @@ class Case:
     matrix: bool = False
     image: tuple[int, int, int] | None = None
     network: Sequence[Layer] = ()
+    tokens: bool = False
 
     @property
     def adamw(self) -> bool:
-        return self.regular or bool(self.network)
+        return self.regular or self.tokens or bool(self.network)
 
     @property
     def full_batch(self) -> bool:
@@ -79,6 +81,8 @@ class Case:
     @property
     def flops(self) -> float:
         """Of one step: three products a layer, two for the first."""
+        if self.tokens:
+            return sequences.flops(self.name, self.batch)
         if self.image is not None:
             products = [self.batch * each for each in images.products(layers(self), self.image)]
         else:
@@ -86,14 +90,17 @@ class Case:
         return 3 * sum(products) - products[0]
 
     def __str__(self) -> str:
+        if self.tokens:
+            return f"{self.sizes[0]} tokens, batch {self.batch}"
         if self.image is not None:
             convolutions = sum(kind == "Conv2d" for _, kind, _ in images.leaves(layers(self)))
             return f"{'×'.join(map(str, self.image))}, {convolutions} convolutions, batch {self.batch}"
         return f"{'-'.join(map(str, self.sizes))}, batch {self.batch}"
 
 
-def _goals(torch: float, jax: float, sklearn: float | None = None) -> dict[str, float]:
-    return {"torch": torch, "jax": jax} | ({} if sklearn is None else {"scikit-learn": sklearn})
+def _goals(torch: float, jax: float | None = None, sklearn: float | None = None) -> dict[str, float]:
+    goals = {"torch": torch, "jax": jax, "scikit-learn": sklearn}
+    return {peer: goal for peer, goal in goals.items() if goal is not None}
 
 
 CASES = {
@@ -111,8 +118,13 @@ CASES = {
         ),
         Case("lenet", (784, 10), 64, 3, 550, _goals(5.2, 30), rows=4_096, image=(1, 28, 28), network=images.LENET),
         Case("resnet", (3072, 10), 32, 3, 15_000, _goals(2, 2), rows=512, image=(3, 32, 32), network=images.RESNET),
+        Case("lstm", (64, 65), 32, 3, 2700, _goals(2.3, 3.5), rows=512, tokens=True),
+        Case("gpt", (64, 65), 16, 3, 14_000, _goals(2.6, 3), rows=128, tokens=True),
+        Case("gru", (40, 10), 32, 3, 5000, _goals(2), rows=512, tokens=True),
+        Case("translator", (64, 65), 16, 3, 5000, _goals(2), rows=256, tokens=True),
     )
 }  # fmt: skip
+SEQUENCES = tuple(name for name, case in CASES.items() if case.tokens)
 IMAGES = tuple(name for name, case in CASES.items() if case.image is not None)
 
 COLD_BUDGET, COLD_BUDGETS, WARM_BUDGET = 0.5, {"small": 0.15}, 0.02
@@ -129,6 +141,8 @@ LOOPS = (
 
 def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """The rows, float32, and their targets: int64 classes of a noisy linear teacher, or matrix exponentials."""
+    if case.tokens:
+        return sequences.data(case.name, case.rows)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((case.rows, case.sizes[0]), dtype=np.float32)
     if case.matrix:
@@ -159,6 +173,11 @@ def layers(case: Case) -> list[Layer]:
 
 def initial(case: Case) -> Weights:
     """The first weights, U(−1/√in, 1/√in), by the names of a state dict; batch norm begins as it always does."""
+    if case.tokens:
+        import slalom  # here, so that peers do not load it for the other cases
+
+        slalom.manual_seed(1)
+        return {name: t.numpy().copy() for name, t in sequences.model(case.name, slalom).state_dict().items()}
     rng = np.random.default_rng(1)
     found: Weights = {}
     for name, kind, sizes in images.leaves(layers(case)):
@@ -175,6 +194,13 @@ def initial(case: Case) -> Weights:
 
 def loss(case: Case, weights: Weights, x: np.ndarray, y: np.ndarray) -> float:
     """The mean loss over all rows, in evaluation mode."""
+    if case.tokens:
+        import slalom
+
+        model = sequences.model(case.name, slalom)
+        model.load_state_dict({name: slalom.tensor(value) for name, value in weights.items()})
+        with slalom.no_grad():
+            return float(sequences.scores_loss(slalom)(model.eval()(slalom.tensor(x)), slalom.tensor(y)))
     parts = [x[i : i + 512] for i in range(0, len(x), 512)]  # convolutions take a lot of memory
     x = np.concatenate(
         [images.run(layers(case), part, lambda *layer: images.numpy_layer(*layer, weights)) for part in parts]
@@ -457,12 +483,27 @@ def cpu() -> str:
 
 def rows() -> list[Row]:
     """Every case of rows with the settings of the command."""
-    return measure(Options([name for name in Options.only if name not in IMAGES]))
+    return measure(Options([name for name in Options.only if name not in (*IMAGES, *SEQUENCES)]))
 
 
 def image_rows() -> list[Row]:
     """Every case of images, beside the peers that train them."""
     return measure(Options(IMAGES, [peer for peer in PEERS if peer != "scikit-learn"]))
+
+
+def sequence_rows() -> list[Row]:
+    """Every case of sequences, beside the peers that train them."""
+    return measure(Options(SEQUENCES, [peer for peer in PEERS if peer != "scikit-learn"]))
+
+
+def network(case: Case, library: Any) -> tuple[Any, Any]:
+    """The model of a case in PyTorch or Slalom, with its first weights, and its loss."""
+    nn = library.nn
+    model = sequences.model(case.name, library) if case.tokens else images.sequential(nn, layers(case))
+    model.load_state_dict(model.state_dict() | {name: library.tensor(value) for name, value in initial(case).items()})
+    if case.tokens:
+        return model, sequences.scores_loss(library)
+    return model, nn.MSELoss() if case.matrix else nn.CrossEntropyLoss()
 
 
 def main() -> None:

@@ -220,22 +220,29 @@ def test_a_row_that_is_not_finite_in_a_later_part_of_the_epoch() -> None:
     assert any((state(model)[name] != before[name]).any() for name in before)
 
 
-def test_a_buffer_that_is_not_finite_ends_the_first_epoch() -> None:
+def test_a_buffer_that_becomes_infinite_ends_the_first_epoch_and_one_that_was_does_not() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inner = nn.Linear(4, 2)
-            self.unused = nn.Buffer(Tensor([1.0, float("inf")]))
+            self.mask = nn.Buffer(Tensor([0.0, -float("inf")]))
+            self.growing = nn.Buffer(Tensor([1.0]))
+            self.factor = 1.0
 
         def forward(self, x: Tensor) -> Tensor:
+            with slalom.no_grad():
+                self.growing.mul_(self.factor)
             return self.inner(x)
 
     for callbacks in ([], [EachEpoch()], [EachStep()]):
         model = Odd()
         trainer = Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=optim.Adam(model.parameters()))
-        with pytest.raises(DivergenceError, match="left 'unused'"):
+        trainer.fit((X, Y), batch_size=64, epochs=2, progress=False, callbacks=callbacks)
+        assert trainer.step == 10
+        model.factor = 1e30
+        with pytest.raises(DivergenceError, match="left 'growing'"):
             trainer.fit((X, Y), batch_size=64, epochs=5, progress=False, callbacks=callbacks)
-        assert trainer.step == 5
+        assert trainer.step == 15
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------

@@ -36,10 +36,10 @@ class Epochs:
     """The beginning and the end of each epoch, as calls of a table.
 
     ``seed``: the order of the rows is a function of (seed, epoch) · ``index``: the rows in order · ``tensors``: what is
-    copied to ``kept`` at the beginning · ``finite``: whether all of them were at the end.
+    copied to ``kept`` at the beginning · ``finite``: whether all of them that are ``checked`` were at the end.
     """
 
-    def __init__(self, rows: int, tensors: Sequence[Tensor], shared: Shared) -> None:
+    def __init__(self, rows: int, tensors: Sequence[Tensor], checked: Sequence[bool], shared: Shared) -> None:
         self.tensors = list(tensors)
         self.kept = [np.empty(t.shape, t.dtype) for t in tensors]
         self.index = np.empty(rows, np.int64)
@@ -58,20 +58,20 @@ class Epochs:
         self._order = np.array(words, np.int64)
         self._noted = np.zeros((AHEAD, shared.total.size + 1))
         self._closing = np.array([address(shared.total), address(self._noted), shared.total.size], np.int64)
-        self._lay_out()
+        self._lay_out(checked)
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, checked: Sequence[bool]) -> None:
         """The pieces of the tensors: (where to, where from, bytes), and by floating type (where, elements)."""
         copied: list[tuple[int, int, int]] = []
         looked: dict[str, list[tuple[int, int]]] = {name: [] for name in _TYPES}
         self._spans: list[tuple[slice, str, slice]] = []  # by tensor: its pieces among the copied, and the looked at
-        for array in self.kept:
+        for array, counts in zip(self.kept, checked, strict=True):
             cuts = [(start, min(PIECE, array.nbytes - start)) for start in range(0, array.nbytes, PIECE)]
             first, name = len(copied), "double" if array.dtype.itemsize == 8 else "float"
             copied += [(address(array) + start, start, size) for start, size in cuts]
             pieces = looked[name]
             second = len(pieces)
-            if array.dtype.kind == "f":
+            if counts and array.dtype.kind == "f":
                 pieces += [(start, size // array.dtype.itemsize) for start, size in cuts]
             self._spans.append((slice(first, len(copied)), name, slice(second, len(pieces))))
         self._copied = np.array(copied, np.int64).reshape(-1, 3)

@@ -36,11 +36,13 @@ START: Final = Draw((0, 0, 0), 0)
 class Rows:
     """What batches are made of: so many rows; and the tensors that are looked at after each epoch.
 
-    They are copied to ``Loop.kept`` where an epoch begins; ``Loop.finite`` tells whether they were where it ended.
+    They are copied to ``Loop.kept`` where an epoch begins; ``Loop.finite`` tells whether those that are ``checked``
+    were where it ended.
     """
 
     count: int
     tensors: Sequence[Tensor]
+    checked: Sequence[bool]
 
 
 class Run(NamedTuple):
@@ -79,7 +81,7 @@ class Loop:
         self.steps: Final = sum(times for _, times in recordings)
         """In an epoch."""
         self._times = [times for _, times in recordings]
-        self._epochs = None if rows is None else Epochs(rows.count, rows.tensors, shared)
+        self._epochs = None if rows is None else Epochs(rows.count, rows.tensors, rows.checked, shared)
         self._arrays: list[Array] = []
         self._generator = generator
         self._written = list({id(storage): storage for turn in self.turns for storage in turn.written}.values())

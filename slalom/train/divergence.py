@@ -34,7 +34,7 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
     Its attributes: ``step`` and ``epoch``, counted from 1, and ``module``, the path of the first module whose output is
     not finite (None where it is something else).
     """
-    for name, t in fit.tensors.items():
+    for name, t in fit.checked.items():
         if not is_finite(t):
             return _error(fit, fit.step, f"the update left {name!r} with values that are not finite", hint=_SLOWER)
     names = [*(f"input {i}" for i in range(len(batch.items) - 1)), "the target"]
@@ -50,7 +50,7 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
 
 def overflow(fit: Fit) -> DivergenceError:
     """The error for weights found to be not finite at the end of an epoch."""
-    name = next(name for name, t in fit.tensors.items() if not is_finite(t))
+    name = next(name for name, t in fit.checked.items() if not is_finite(t))
     return _error(fit, fit.step, f"an update left {name!r} with values that are not finite", hint=_SLOWER)
 
 

@@ -77,7 +77,7 @@ class Fit:
     ``epochs``: the number of the last one · ``batch``: how many batches of this epoch are done ·
     ``batches``: how many it has, if known · ``step``: how many updates were made, in all fits · ``loss``: of the latest
     batch · ``row``: the numbers of the last epoch that ended · ``validates``: whether there is a validation set ·
-    ``tensors``: weights and buffers by name.
+    ``tensors``: weights and buffers by name · ``checked``: those of them that must stay finite.
     """
 
     def __init__(
@@ -96,6 +96,8 @@ class Fit:
         self.history: History = trainer.history
         self.callbacks, self.checkpoint = list(callbacks), checkpoint
         self.tensors: dict[str, Tensor] = trainer.tensors()
+        # A buffer may hold infinities by design: a mask of what may be seen.
+        self.checked = {name: t for name, t in self.tensors.items() if t.requires_grad or is_finite(t)}
         self.began, self.epoch = began, trainer.epoch + 1
         self.epochs = began.epoch + options.epochs
         self.batches = source.count(options.batch_size)
@@ -229,7 +231,7 @@ class Fit:
     def _roll_back(self) -> None:
         """After a divergence: the best weights, or else the latest that are finite."""
         restored = self.best is not None and self.best.restore(self.tensors)
-        if not restored and not all(is_finite(t) for t in self.tensors.values()):
+        if not restored and not all(map(is_finite, self.checked.values())):
             write(self.tensors, self.start)
         state = self.optimizer.state
         if not all(is_finite(t) for held in state.values() for t in held.values()):
@@ -380,7 +382,7 @@ class Fit:
     def _close(self) -> dict[str, float] | None:
         """The numbers of the epoch; None if validation was interrupted."""
         known = None if self.native is None else self.native.finite
-        if not (all(is_finite(t) for t in self.tensors.values()) if known is None else known):
+        if not (all(map(is_finite, self.checked.values())) if known is None else known):
             raise overflow(self)
         row = self._row(self._begun)
         if self.validation is not None:

@@ -76,7 +76,11 @@ class NativeSteps:
             items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
             weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
             recordings.append((fit.trainer.program.recorded_step(items, weight), times))
-        loop = self._made(None, recordings, Rows(len(self.arrays[0]), list(fit.tensors.values())))
+        loop = self._made(
+            None,
+            recordings,
+            Rows(len(self.arrays[0]), list(fit.tensors.values()), [name in fit.checked for name in fit.tensors]),
+        )
         if loop is not None:
             loop.take_from(self.arrays if self.weight is None else [*self.arrays, self.weight], fit.options.seed)
             for name, array in zip(fit.tensors, loop.kept, strict=True):
