@@ -230,9 +230,11 @@ def run_fenced(
     def fence(value: int) -> Fenced:
         value = lowered.schedule.holder(value)
         if value not in fences:
-            array = inputs[given[value]] if value in given else graph.constants.get(value)
+            known = graph.constants | lowered.tables
+            array = inputs[given[value]] if value in given else known.get(value)
             size = lowered.schedule.elements(value) * types[value].dtype.itemsize if value < len(types) else None
-            made = fences[value] = Fenced(lowered.scratch.get(value, size or 0), at_end)
+            size = lowered.scratch.get(value, size or (0 if array is None else array.nbytes))
+            made = fences[value] = Fenced(size, at_end)
             if array is not None:
                 made.bytes[:] = np.frombuffer(array.tobytes(), np.uint8)
         return fences[value]

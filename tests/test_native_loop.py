@@ -46,6 +46,12 @@ def table() -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(64, 7))
 
 
+def images() -> nn.Module:
+    first = nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2)
+    second = nn.Conv2d(6, 16, 3, padding=1, stride=2), nn.BatchNorm2d(16), nn.ReLU()
+    return nn.Sequential(nn.Unflatten(1, (1, 12, 12)), *first, *second, nn.Flatten(), nn.Linear(64, 10))
+
+
 Case = tuple[Callable[[], nn.Module], int, int, int, int]
 CASES: dict[str, Case] = {
     # model, inputs, classes (0: regression), rows, batch
@@ -53,6 +59,7 @@ CASES: dict[str, Case] = {
     "small": (lambda: mlp(30, 64, 64, 10), 30, 10, 2700, 128),
     "wider": (lambda: mlp(100, 256, 256, 10), 100, 10, 5300, 256),
     "norm, dropout": (table, 54, 7, 2600, 128),
+    "images": (images, 144, 10, 900, 32),
     "tanh, whole": (lambda: mlp(4, 32, 16, 4, activation=nn.Tanh), 4, 0, 1000, 1000),
 }
 

@@ -42,6 +42,18 @@ class Tiles(NamedTuple):
     length: int
 
 
+class Fold(NamedTuple):
+    """What is folded after a product: flipped weights (groups, channels, inner, *kernel), images (B, C, *pixels), and
+    how far apart; of the result, the part of ``shape`` that begins at ``start``."""
+
+    w: int
+    y: int
+    stride: Shape
+    dilation: Shape
+    start: Shape
+    shape: Shape
+
+
 Rule = Callable[["Draft", Line], int | None]
 """Another value for an equation whose operands are rewritten already, or None."""
 
@@ -91,7 +103,8 @@ class Draft:
     """A graph that is being rebuilt: what rules read, and what they build with.
 
     Fields, by value: ``types``, ``lines`` (None for inputs and constants), ``constants``, ``uses`` (how many equations
-    and outputs of the old graph read what became this value), ``narrow`` (the value that this one is a broadcast of).
+    and outputs of the old graph read what became this value), ``narrow`` (the value that this one is a broadcast of),
+    ``turned`` (transposes that are to sink), ``folds`` (of products, the fold that they are).
     ``goes_on``: whether the equation at hand is read by a sum alone.
     """
 
@@ -104,6 +117,8 @@ class Draft:
         self.tiles: dict[tuple[int, ...], Tiles] = {}
         self.steps: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         self.goes_on = False
+        self.turned: set[int] = set()
+        self.folds: dict[int, Fold] = {}
         self.gathers: set[tuple[tuple[int, ...], Shape]] = set()
         self.site: str | None = None
         self._rules, self._fired = rules, fired

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from slalom.compiler import gemm, pointwise
+from slalom.compiler import gemm, pointwise, windows
 from slalom.compiler.arrange import along, arrange
 from slalom.compiler.index import (
     Atom,
@@ -92,6 +92,24 @@ class Nest:
         direct: bool,
     ) -> Written:
         """A product with the rest of its kernel as the epilogue; ``turned``: its rows are the columns of the result."""
+        tile = f"{product.rows} rows × {product.columns} columns"
+        self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
+        gemm.emit(self.b, product, operands, self._epilogue(shape, turned), direct=direct)
+        self.tasks = tasks
+        return self._written()
+
+    def windows(
+        self, tile: windows.Tile, operands: windows.Operands, shape: tuple[int, ...], tasks: int, *, direct: bool
+    ) -> Written:
+        """A product over windows with the rest of its kernel as the epilogue."""
+        what = "columns" if tile.dot else "vectors of columns"
+        self.loops.append(f"for each tile of {tile.rows} rows × {tile.width} {what}, in tasks:\n  for each term:")
+        windows.emit(self.b, tile, operands, self._epilogue(shape, turned=False), direct=direct)
+        self.tasks = tasks
+        return self._written()
+
+    def _epilogue(self, shape: tuple[int, ...], turned: bool) -> gemm.Epilogue:
+        """What is done with the sums of a product."""
         *batch, m, n = range(len(shape))
         if turned:
             m, n = n, m
@@ -112,11 +130,7 @@ class Nest:
             self._memo[depth][Local(eq.out)] = sums
             self._store_all(self.kernel.stores)
 
-        tile = f"{product.rows} rows × {product.columns} columns"
-        self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
-        gemm.emit(self.b, product, operands, finish, direct=direct)
-        self.tasks = tasks
-        return self._written()
+        return finish
 
     # --- nests ----------------------------------------------------------------------------------------------------
     def run(self) -> Written:
@@ -469,6 +483,8 @@ class Nest:
     def _in_a_row(self, flat: Expr) -> bool:
         """Whether the lanes are neighbours in memory."""
         assert self._lane is not None
+        if self._place[self._lane].type.lanes:  # columns in any order
+            return False
         return flat.coefficient(self._lane) == 1 and self._lane not in flat.without(self._lane).axes
 
     def _start_of(self, flat: Expr) -> Value:
@@ -531,7 +547,9 @@ class Nest:
         b = self.b
         if isinstance(atom, Axis):
             at = self._place[atom.number]
-            return b.add(b.splat(at, self._lanes), b.iota("i64", self._lanes)) if atom.number == self._lane else at
+            if atom.number != self._lane or at.type.lanes:
+                return at
+            return b.add(b.splat(at, self._lanes), b.iota("i64", self._lanes))
         if isinstance(atom, Element):
             return self._element(atom)
         of = self._integer(atom.of)

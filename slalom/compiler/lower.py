@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from slalom.compiler import gemm
+from slalom.compiler import gemm, windows
 from slalom.compiler.index import Expr
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
-from slalom.compiler.nodes import Apply, Kernel, Schedule, walk
+from slalom.compiler.nodes import Apply, Kernel, Schedule, Windows, walk
 from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Signature, Templates, Written
+from slalom.core.primitive import Array
 from slalom.core.shape import size
 
 BLOCK: Final = 16
@@ -62,6 +64,8 @@ class Lowered:
     schedule: Schedule
     calls: list[Call] = field(default_factory=list)
     scratch: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, Array] = field(default_factory=dict)
+    """Constants beside those of the graph."""
 
 
 def lower(schedule: Schedule, register_bytes: int = 64, threads: int = 1) -> Lowered:
@@ -95,7 +99,9 @@ class _Lowering:
         self.templates = Templates()
 
     def add(self, kernel: Kernel) -> None:
-        if kernel.kind == "product":
+        if kernel.windows is not None:
+            self._windows(kernel, kernel.windows)
+        elif kernel.kind == "product":
             self._product(kernel)
         elif kernel.kind == "index":
             self._index(kernel)
@@ -123,9 +129,17 @@ class _Lowering:
         self.lowered.calls.append(call)
 
     def _scratch(self, bytes: int) -> int:
-        number = len(self.types) + len(self.lowered.scratch)
+        number = self._number()
         self.lowered.scratch[number] = bytes
         return number
+
+    def _table(self, array: Array) -> Memory:
+        number = self._number()
+        self.lowered.tables[number] = array
+        return Memory(number)
+
+    def _number(self) -> int:
+        return len(self.types) + len(self.lowered.scratch) + len(self.lowered.tables)
 
     # --- templates ------------------------------------------------------------------------------------------------
     def _index(self, kernel: Kernel) -> None:
@@ -204,6 +218,43 @@ class _Lowering:
         written = self.templates.get(key, (a_place, b_place, *signature.held), write)
         self._call(kernel, written, 2 * size(shape) * depth)
 
+    def _windows(self, kernel: Kernel, seen: Windows) -> None:
+        eq = kernel.eq
+        assert eq is not None
+        shape, dtype = self.types[eq.out].shape, self.types[eq.out].dtype
+        *batch, m, _ = range(len(shape))
+        (a, a_index), (right, b_index) = kernel.operands
+        assert a_index is not None and b_index is not None, "products read elements"
+        a_at, b_at = self.schedule.place(a, a_index), self.schedule.place(right, b_index)
+        outer = [m, *batch, seen.lane]
+        found = windows.tables(_without(a_at, outer), _without(b_at, outer), seen, dtype.itemsize)
+        lane, many = seen.extents[seen.lane], size(shape[:-2])
+        tile = windows.choose(
+            shape[m], found, lane, memory_scalar(dtype),
+            dot=seen.dot, batched=bool(batch), register_bytes=self.register_bytes,
+        )  # fmt: skip
+        planned = (windows.dot_plan if seen.dot else windows.spread_plan)(found, lane, tile.width, dtype.itemsize)
+        chunk = self._chunk(len(planned.tiles), -(-shape[m] // tile.rows) * many) if seen.dot else 1
+        operands = windows.Operands(
+            m=shape[m], a=Memory(a, a_at.constant * dtype.itemsize), b=Memory(right), terms=self._table(planned.terms),
+            tiles=self._table(planned.tiles), count=len(planned.tiles), a_row=a_at.coefficient(m) * dtype.itemsize,
+            a_batch=_batch_stride(a_at, batch, shape) * dtype.itemsize,
+            b_batch=_batch_stride(b_at, batch, shape) * dtype.itemsize, chunk=chunk, lanes=lane % LANES,
+        )  # fmt: skip
+        tasks = windows.tasks(tile, shape[m], len(planned.tiles), chunk, many)
+
+        def write() -> Written:
+            return Nest(kernel, self.schedule).windows(tile, operands, shape, tasks, direct=_is_short(kernel))
+
+        signature, memory = Signature(kernel, self.schedule), (operands.a, operands.b, operands.terms, operands.tiles)
+        key = signature.key, tile, operands._replace(a=None, b=None, terms=None, tiles=None)
+        flops = 2 * shape[m] * many * int(found.counts[found.classes].sum()) * lane
+        self._call(kernel, self.templates.get(key, (*memory, *signature.held), write), flops)
+
+    def _chunk(self, tiles: int, others: int) -> int:
+        """Tiles of a dot product that take turns: as many as leave work for every thread."""
+        return max(1, min(windows.TILES, -(-tiles * others // (2 * self.threads))))
+
     def _block(self, tiles: int) -> int:
         """Row tiles that belong together: each thread gets rows of its own, which it has in its cache from before."""
         return max(1, min(BLOCK, -(-tiles // self.threads)))
@@ -249,6 +300,12 @@ def _is_short(kernel: Kernel) -> bool:
     nodes = [node for body in kernel.bodies.values() for node in walk(body)]
     names = [node.name for node in nodes if isinstance(node, Apply)]
     return len(names) <= SHORT and CHEAP.issuperset(names) and len(kernel.stores) <= 2
+
+
+def _without(at: Expr, axes: Sequence[int]) -> Expr:
+    for number in axes:
+        at = at.without(number)
+    return at
 
 
 def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:

@@ -80,7 +80,7 @@ class _Planner:
         graph, found = self.graph, self.found
         for i, given in enumerate(graph.inputs):
             found.places[given.value] = Place("input", i)
-        for value in graph.constants:
+        for value in (*graph.constants, *self.lowered.tables):
             found.places[value] = Place("constant", value)
         self._outputs()
         self._arena()

@@ -103,6 +103,27 @@ def elements_in(node: Node) -> Iterator[Element]:
             yield from elements_of(tuple([c.expr for conditions, _ in part.cases for c in conditions]))
 
 
+@dataclass(frozen=True)
+class Windows:
+    """How a product reads windows where they lie, by axes beyond those of the result.
+
+    columns, terms: the axes that its columns and its sum are made of, the last one fastest · lane: the last of either,
+    along which both, or the columns alone, lie side by side in memory · extents: of all axes · conditions: without
+    which there is no such term.
+    """
+
+    columns: tuple[int, ...]
+    terms: tuple[int, ...]
+    lane: int
+    extents: dict[int, int]
+    conditions: tuple[Condition, ...]
+
+    @property
+    def dot(self) -> bool:
+        """Whether the lanes run along the sum."""
+        return self.lane in self.terms
+
+
 @dataclass(eq=False)
 class Kernel:
     """One loop nest, one template, or a join: a concatenation of which other kernels write the pieces.
@@ -112,7 +133,8 @@ class Kernel:
     None for all of it) · members: the values computed in it, in order, and the index at which each is defined ·
     bodies: what each member is computed from (for reductions: what is reduced) · sums: the members that are
     reductions, and which · elements: the integers that other indices are made of · stores: the members that go to
-    memory · before: a bit set of the kernels that must have run · near: the values that its members read.
+    memory · before: a bit set of the kernels that must have run · near: the values that its members read · windows: for
+    products over them, how they are read.
     """
 
     number: int
@@ -128,6 +150,7 @@ class Kernel:
     before: int = 0
     near: set[int] = field(default_factory=set)
     sums: dict[int, str] = field(default_factory=dict)
+    windows: Windows | None = None
 
     def place(self, shape: Shape) -> Index | None:
         """Where a value of this shape would be computed here; None if it has another number of elements."""

@@ -131,6 +131,7 @@ class Program:
 
     def _bytes(self, call: Call) -> int:
         types, scratch = self.kernels.graph.types, self.lowered.scratch
+        scratch = scratch | {number: table.nbytes for number, table in self.lowered.tables.items()}
         values = {*call.reads, *call.writes}
         return sum(scratch.get(v) or self.kernels.elements(v) * types[v].dtype.itemsize for v in values)
 
@@ -152,7 +153,8 @@ class Program:
             for n, (words, tasks, ways, flops) in enumerate(rows)
         )
         used = {word[1] for step in steps for word in step.words if isinstance(word, tuple) and word[0] == "constant"}
-        constants = {v: np.ascontiguousarray(self.graph.constants[v]) for v in used}
+        known = self.graph.constants | self.lowered.tables
+        constants = {v: np.ascontiguousarray(known[v]) for v in used}
         return Outline(tuple(llvm.keys(builders)), steps, plan.arena, constants), addresses
 
     def _word(self, word: Memory | Place | int) -> Word:

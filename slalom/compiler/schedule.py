@@ -47,10 +47,12 @@ from slalom.compiler.nodes import (
     reads,
     unmoved,
 )  # fmt: skip
-from slalom.core.graph import Equation, Graph, Type
-from slalom.core.ops.structural import ALIAS, BROADCAST
-from slalom.core.primitive import Array, Primitive
-from slalom.core.shape import Shape, size
+from slalom.compiler.operands import Operands
+from slalom.compiler.seen import seen
+from slalom.core.graph import Equation, Graph
+from slalom.core.ops.structural import ALIAS
+from slalom.core.primitive import Array
+from slalom.core.shape import Shape
 
 MASKS: Final = frozenset({"eq", "ne", "lt", "le"})
 """Comparisons: one bit, made of what has to be read anyway."""
@@ -89,25 +91,18 @@ def is_arange(array: Array) -> bool:
     return array.ndim == 1 and array.dtype.kind == "i" and bool((array == np.arange(array.size)).all())
 
 
-class _Scheduler:
+class _Scheduler(Operands):
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.types = graph, list(graph.types)
-        self.equations = list(graph.equations)
-        self.made = {eq.out: eq for eq in graph.equations}
-        self.positions = {eq.out: n for n, eq in enumerate(graph.equations)}
-        self.home: dict[int, Kernel] = {}
+        super().__init__(graph)
+        self.graph = graph
         self.kernels: list[Kernel] = []
         self.counts = {value for value, array in graph.constants.items() if is_arange(array)}
         self.costs: dict[int, int] = {}
         self.uses = Counter(v for eq in graph.equations for v in eq.inputs) + Counter(o.value for o in graph.outputs)
         self.readers: dict[int, list[Kernel]] = {}
-        self.stored: dict[int, None] = {}
         self.settling = False
         self.partly = _read_in_part(graph)
         self.cases: dict[int, int] = {}  # of views, in how many cases they are written out
-        self.plain: set[int] = set()  # must lie in memory without gaps
-        self.parts: dict[int, Part] = {}
-        self.copies: dict[int, int] = {}  # of parts that somebody needs without gaps
 
     # --- the walk -------------------------------------------------------------------------------------------------
     def add(self, eq: Equation) -> None:
@@ -159,7 +154,8 @@ class _Scheduler:
         if home is None or home.kind == "index" or value in self.plain or value in self.parts:
             return False
         along = [flat.coefficient(i) for i, n in enumerate(shape) if n > 1]
-        return flat.affine and (not along or along[-1] == 1)
+        # Where its kernel goes over it under another shape, whose rows go on, the lanes would be scattered.
+        return substituted(flat, home.members[value]).affine and (not along or along[-1] == 1)
 
     def _copy_of(self, value: int) -> int:
         """The same under a new number, with memory of its own."""
@@ -167,15 +163,6 @@ class _Scheduler:
         self._join(made)
         self._store(made.out)
         return made.out
-
-    def _also(self, prim: Primitive, value: int, of: Type, **params: Any) -> Equation:
-        """An equation that is added to the graph."""
-        eq = Equation(len(self.types), prim, (value,), params, None)
-        self.types.append(of)
-        self.positions[eq.out] = len(self.equations)
-        self.equations.append(eq)
-        self.made[eq.out] = eq
-        return eq
 
     # --- kernels --------------------------------------------------------------------------------------------------
     def _join(self, eq: Equation) -> None:
@@ -317,6 +304,11 @@ class _Scheduler:
     # --- products and templates -----------------------------------------------------------------------------------
     def _product(self, eq: Equation) -> None:
         out = self.types[eq.out].shape
+        image = seen(eq, self.types, self._view_of)
+        if image is not None and (found := self._in_place(eq, image)) is not None:
+            kernel = self._new("product", out, eq=eq, operands=found[0], windows=found[1])
+            self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in found[0]]), set())
+            return
         *batch, m, n = axes_of(out)
         k = axis(len(out), self.types[eq.inputs[0]].shape[-1])
         operands = tuple(
@@ -333,79 +325,11 @@ class _Scheduler:
         self.plain.add(eq.out)
         self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
 
-    def _expanded(self, value: int, batch: Shape) -> int:
-        """An operand with the batch axes of its product, unless it has none at all: one matrix for all."""
-        of = self.types[value]
-        if size(of.shape[:-2]) == 1 or of.shape[:-2] == batch:
-            return value
-        shape = (*batch, *of.shape[-2:])
-        return self._also(BROADCAST, value, Type(shape, of.dtype), shape=shape).out
-
-    def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Index]:
-        """Where a product reads an operand: a value in memory, and the element by an affine index.
-
-        It must move on evenly from one matrix of a batch to the next.
-        """
-        shape = self.types[value].shape
-        several = len(shape) - 2 if size(shape[:-2]) > 1 else 0
-        index = (*(batch if several else (ZERO,) * (len(shape) - 2)), *last)
-        root, at = value, index
-        while root in self.made and self.made[root].prim.index is not None and root not in self.home:
-            eq = self.made[root]
-            assert eq.prim.index is not None
-            ways = cases(eq.prim.index, at, [self.types[v].shape for v in eq.inputs], eq.params)
-            if len(ways) > 1 or ways[0].operand is None:
-                break
-            root, at = eq.inputs[ways[0].operand], ways[0].at
-        flat = self._flat(root, at)
-        steps = [flat.coefficient(i) for i in range(several)]
-        even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
-        if (root in self.home or root not in self.made) and flat.affine and even:
-            self._store(root)
-            return root, at
-        root = self.whole(value)
-        rank = len(self.types[root].shape)  # its elements lie one after the other, so that one axis says it all
-        return root, (*(ZERO,) * (rank - 1), ravel(index, shape))[:rank]
-
-    def _flat(self, value: int, index: Index) -> Expr:
-        """Where in memory an element of a value is, were there no gaps between rows."""
-        while value in self.parts:
-            value, at = self.parts[value]
-            index = tuple([substituted(e, index) for e in at])
-        return ravel(index, self.types[value].shape)
-
-    def whole(self, value: int) -> int:
-        """The value in memory that holds all elements of this one in their order: itself, or what it reshapes."""
-        root = value
-        while root not in self.home and root in self.made and self.made[root].prim.name in ("reshape", "alias"):
-            (root,) = self.made[root].inputs
-        if root in self.parts:
-            if root not in self.copies:
-                self.copies[root] = self._copy_of(root)
-            root = self.copies[root]
-        elif root in self.made and root not in self.home:
-            root = value if self.types[value].shape == self.types[root].shape else root
-            self._copied(root)
-        self._store(root)
-        self.plain.add(root)
-        return root
-
     def _copied(self, value: int) -> None:
         """Give a view memory of its own."""
         kernel = self._new("sweep", self.types[value].shape)
         node = self._node(value, axes_of(kernel.space), kernel)
         self._enter(kernel, value, axes_of(kernel.space), self._needs(node, kernel), {r.value for r in reads(node)})
-
-    def _store(self, value: int) -> None:
-        if value in self.home:
-            self.stored[value] = None
-
-    def _ready(self, values: list[int]) -> int:
-        homes = [self.home[v] for v in values if v in self.home]
-        needs = 0
-        for home in homes:
-            needs |= home.before | 1 << home.number
-        return needs
 
     # --- bodies ---------------------------------------------------------------------------------------------------
     def _apply(self, eq: Equation, index: Index, kernel: Kernel) -> Apply:
@@ -534,6 +458,8 @@ class _Scheduler:
         """
         of = self.types[value]
         if len(of.shape) < 2 or of.shape[-2] < 8 or of.shape[-1] * of.dtype.itemsize % 256:
+            return None
+        if not self.home[value].members[value][-1].affine:  # it is computed under another shape, whose rows go on
             return None
         row = of.shape[-1] + APART
         return (*(row * n for n in strides_of(of.shape[:-1])), 1)

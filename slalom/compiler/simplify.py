@@ -3,11 +3,13 @@
 A rule sees one equation whose operands are rewritten already and returns another value for it, or None. Whatever it
 emits goes through the rules too, then through a table of what is known (equal equations and constants become one);
 in the end what no output needs is dropped. All is kept to the bit, except that NaN is one value whatever its bits and
-that ``WHOLE`` rules may hand a sum to a kernel that adds in another order, where their docstring says so.
+that rules of ``WHOLE`` and ``IMAGES`` may hand a sum to a kernel that adds in another order, where their docstring says
+so.
 
-Three phases, each a walk of linear time:
+Four phases, each a walk of linear time:
 ``LOCAL``: rules that look at an equation and its operands, in any graph.
 ``WHOLE``: rules about products and sums, which need to know how often a value is used; the local ones go on.
+``IMAGES``: rules about windows, and where pixels lie (``layout.py``); the local ones go on.
 ``CHECKED``: a rule that relies on another equation to stay; alone, so that nothing is removed after it.
 
 Adding a rule: one function of (draft, equation) under ``@rule(primitives)``, whose docstring is a line saying what
@@ -17,13 +19,14 @@ becomes what; and one row in ``tests/table_simplify.py``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import numpy as np
 
-from slalom.compiler.draft import Draft, Line, Rule, Tiles, adds_axes, rewrite, swap
+from slalom.compiler import layout  # enters the rules about images
+from slalom.compiler.draft import Draft, Line, Tiles, adds_axes, rewrite, swap
+from slalom.compiler.rules import CHECKED, TABLES, WHOLE, rule
 from slalom.core.dtype import int64
 from slalom.core.graph import Graph
 from slalom.core.ops import TABLE
@@ -33,26 +36,13 @@ from slalom.core.ops import structural as s
 from slalom.core.primitive import Primitive
 from slalom.core.shape import Shape, reduced, size
 
-LOCAL, WHOLE, CHECKED = range(3)
-_IN_FORCE: Final = {LOCAL: (LOCAL, WHOLE), WHOLE: (WHOLE,), CHECKED: (CHECKED,)}
-_NEEDS: Final = (frozenset[Primitive](), frozenset({r.MATMUL, s.PAD}), frozenset({r.SCATTER_ADD}))
+_NEEDS: Final = (
+    frozenset[Primitive](),
+    frozenset({r.MATMUL, s.PAD}),
+    layout.NEEDS,
+    frozenset({r.SCATTER_ADD}),
+)
 """What a graph must hold for a phase to find work, beyond the first."""
-RULES: Final[dict[str, str]] = {}
-"""The docstring of each rule by its name."""
-_TABLES: Final[tuple[dict[Primitive, list[Rule]], ...]] = ({}, {}, {})
-
-
-def rule(*prims: Primitive, phase: int = LOCAL) -> Callable[[Rule], Rule]:
-    """Enter a function into the table of rules for ``prims``; those entered first are tried first."""
-
-    def enter(function: Rule) -> Rule:
-        RULES[function.__name__] = function.__doc__ or ""
-        for each in _IN_FORCE[phase]:
-            for prim in prims:
-                _TABLES[each].setdefault(prim, []).append(function)
-        return function
-
-    return enter
 
 
 def simplify(graph: Graph, fired: Counter[str] | None = None) -> Graph:
@@ -63,7 +53,7 @@ def simplify(graph: Graph, fired: Counter[str] | None = None) -> Graph:
     fired = Counter() if fired is None else fired
     for phase, needs in enumerate(_NEEDS):
         if not needs or any(eq.prim in needs for eq in graph.equations):
-            graph = rewrite(graph, _TABLES[phase], fired)
+            graph = rewrite(graph, TABLES[phase], fired)
     return graph
 
 
