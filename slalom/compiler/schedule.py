@@ -155,7 +155,7 @@ class _Scheduler(Operands):
             return False
         along = [flat.coefficient(i) for i, n in enumerate(shape) if n > 1]
         # Where its kernel goes over it under another shape, whose rows go on, the lanes would be scattered.
-        return substituted(flat, home.members[value]).affine and (not along or along[-1] == 1)
+        return substituted(flat, home.members[value]).affine and along[-1:] == [1]
 
     def _copy_of(self, value: int) -> int:
         """The same under a new number, with memory of its own."""
