@@ -30,6 +30,7 @@ def _counts(name: str, spatial: Shape, sizes: Shape, output_size: Sizes | None, 
     if output_size is not None:
         counts = per_axis(f"{name}: output_size", output_size, rank)
     else:
+        assert output_ratio is not None, "one of them is given"
         ratios = tuple(output_ratio) if isinstance(output_ratio, Sequence) else (output_ratio,) * rank
         if len(ratios) != rank or not all(0 < r < 1 for r in ratios):
             needed = f"numbers between 0 and 1, one or {rank}"
