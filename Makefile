@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test check bench exhaustive size
+.PHONY: help demo test check bench exhaustive parity size
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /make \1: /p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench: $(VENV)/.dev  ## measure speed beside the peers that are installed (ARGS=
 
 exhaustive: $(VENV)/.dev  ## the sweeps that are too long for `make test`
 	$(RUN) -m pytest -v -m exhaustive --timeout=0 tests
+
+parity: $(VENV)/.dev  ## write docs/parity.md: differences to PyTorch, where that is installed
+	$(RUN) tools/parity.py
 
 size: $(VENV)/.dev  ## files, lines, primitives, skipped and expected failures
 	@$(RUN) tools/size.py

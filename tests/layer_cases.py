@@ -122,6 +122,11 @@ def layer_cases() -> Iterator[tuple[Row, Sample, str]]:
     return ((row, sample, mode) for row in TABLE for sample in row.samples for mode in sample.modes)
 
 
+def comparable_cases() -> Iterator[tuple[Row, Sample, str]]:
+    """Those in which nothing is drawn, so that PyTorch's numbers are the same."""
+    return (case for case in layer_cases() if not (case[0].random and case[2] == "train"))
+
+
 def loss_cases() -> Iterator[tuple[LossRow, int]]:
     """Each loss row with the number of each of its samples."""
     return ((row, i) for row in LOSSES for i in range(len(row.samples)))

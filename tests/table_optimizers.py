@@ -406,6 +406,25 @@ def walk(lib: Any, name: str, options: dict[str, Any], problem: Problem, steps: 
         yield t + 1, [p.detach().numpy() for p in params], optimizer
 
 
+def paper_walk(row: Row, options: dict[str, Any], problem: Problem, steps: int) -> Iterator[Arrays]:
+    """The parameters after each step as ``row.reference`` says it, all in float64 but for the parameters' own dtype."""
+    params: Arrays = [p.copy() for p in problem.start()]
+    states: list[State] = [{} for _ in params]
+    counts = [0] * len(params)
+    sign = -1.0 if options.get("maximize") else 1.0
+    for t in range(steps):
+        for i, grad in enumerate(problem.gradient(params, t)):
+            if grad is None:
+                continue
+            own = next(own for members, own in problem.groups if i in members)
+            o = options | own
+            if problem.change is not None and t >= problem.change and i in problem.groups[-1][0]:
+                o["lr"] *= 0.3
+            counts[i] += 1
+            params[i] = row.reference(params[i], sign * grad, counts[i], states[i], o).astype(params[i].dtype)
+        yield list(params)
+
+
 def step(lib: Any, optimizer: Any, params: list[Any], problem: Problem, t: int) -> None:
     if t == problem.change:
         optimizer.param_groups[-1]["lr"] *= 0.3

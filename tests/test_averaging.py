@@ -148,32 +148,6 @@ def test_update_bn_asks_no_batch_where_there_is_nothing_to_update() -> None:
 
 # --- SWALR --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"swa_lr": 0.05},
-        {"swa_lr": [0.05, 0.5], "anneal_strategy": "linear", "anneal_epochs": 4},
-        {"swa_lr": 0.2, "anneal_epochs": 0},
-    ],
-    ids=str,
-)
-def test_swalr_sets_the_rates_of_pytorch(options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
-    found = []
-    for lib, utils in ((slalom, swa_utils), (torch, torch.optim.swa_utils)):
-        params = [lib.tensor([1.0], requires_grad=True) for _ in range(2)]
-        optimizer = lib.optim.SGD([{"params": [params[0]]}, {"params": [params[1]], "lr": 1.0}], lr=0.1)
-        other = lib.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-        scheduler = utils.SWALR(optimizer, **options)
-        rates = []
-        for epoch in range(20):
-            optimizer.step()
-            (other if epoch < 5 else scheduler).step()
-            rates.append([group["lr"] for group in optimizer.param_groups])
-        found.append(rates)
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"swa_lr": [0.1, 0.2]}, "swa_lr: got 2 of them"),

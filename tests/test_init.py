@@ -14,8 +14,8 @@ import slalom
 from slalom import nn
 from slalom.errors import ConfigError, DataError, ShapeError
 from slalom.nn import init
+from tests.table_init import DISTANCE, EXACT, FILLS, KERNEL, MOMENT, OURS, TALL, WIDE, distance, filled, moments
 
-WIDE, TALL, KERNEL = (300, 200), (100, 500), (64, 16, 5, 5)
 FAN = {WIDE: (200, 300), TALL: (500, 100), KERNEL: (400, 1600)}
 """Inputs of an output unit, and outputs of an input unit."""
 
@@ -77,68 +77,25 @@ def test_trunc_normal(mean: float, std: float, a: float, b: float) -> None:
 
 
 # --- the same distributions as PyTorch's ------------------------------------------------------------------------------
-FILLS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [  # name, shape, options
-    ("uniform_", WIDE, {}),
-    ("uniform_", TALL, {"a": -1.0, "b": 3.0}),
-    ("normal_", WIDE, {"mean": 0.5, "std": 0.2}),
-    ("trunc_normal_", WIDE, {}),
-    ("trunc_normal_", TALL, {"mean": 0.1, "std": 0.02, "a": 0.08, "b": 0.2}),
-    ("xavier_uniform_", WIDE, {}),
-    ("xavier_uniform_", KERNEL, {"gain": 1.7}),
-    ("xavier_normal_", TALL, {"gain": 0.5}),
-    ("kaiming_uniform_", KERNEL, {"nonlinearity": "relu"}),
-    ("kaiming_uniform_", TALL, {"a": 0.3, "mode": "fan_out"}),
-    ("kaiming_normal_", WIDE, {}),
-    ("kaiming_normal_", KERNEL, {"mode": "fan_out", "nonlinearity": "selu"}),
-    ("orthogonal_", WIDE, {"gain": 2.0}),
-    ("orthogonal_", KERNEL, {}),
-    ("sparse_", WIDE, {"sparsity": 0.25, "std": 0.1}),
-    ("sparse_", TALL, {"sparsity": 0.9}),
-]
-EXACT: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
-    ("constant_", (2, 3), {"val": 1.5}),
-    ("zeros_", (3,), {}),
-    ("ones_", (3, 2), {}),
-    ("eye_", (3, 5), {}),
-    ("eye_", (4, 2), {}),
-    ("dirac_", (4, 3, 3), {}),
-    ("dirac_", (4, 3, 4), {"groups": 2}),
-    ("dirac_", (2, 5, 2, 3), {}),
-    ("dirac_", (6, 2, 1, 3, 3), {"groups": 3}),
-]
-
-
 def test_every_function_of_pytorch_is_there_and_has_a_row() -> None:
     torch = pytest.importorskip("torch")
     theirs = {name for name in dir(torch.nn.init) if name.endswith("_") and not name.startswith("_")}
-    ours = {name for name in init.__all__ if name.endswith("_")} - {"output_bias_", "lsuv_"}
+    ours = {name for name in init.__all__ if name.endswith("_")} - set(OURS)
     assert theirs == ours == {name for name, *_ in FILLS + EXACT}
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), FILLS)
 def test_moments_are_those_of_pytorch(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    slalom.manual_seed(0)
-    theirs = getattr(torch.nn.init, name)(torch.empty(shape), **options).double().numpy().ravel()
-    ours = getattr(init, name)(slalom.empty(shape), **options).numpy().astype(float).ravel()
-    spread, n = theirs.std(), theirs.size
-    for power in (1, 2, 3, 4):
-        mine, other = ((a / spread) ** power for a in (ours, theirs))
-        assert abs(mine.mean() - other.mean()) < 4 * math.sqrt(2 / n) * max(other.std(), 1e-3), f"moment {power}"
-    both = np.sort(np.concatenate([ours, theirs]))
-    gap = np.searchsorted(np.sort(ours), both, "right") - np.searchsorted(np.sort(theirs), both, "right")
-    assert np.abs(gap).max() / n < 2.2 * math.sqrt(2 / n)  # Kolmogorov and Smirnov's distance of two samples
+    ours, theirs = filled(pytest.importorskip("torch"), name, shape, options)
+    assert all(errors < MOMENT for _, errors in moments(ours, theirs))
+    assert distance(ours, theirs) < DISTANCE
     if name == "sparse_":
-        zeros = (ours.reshape(shape) == 0).sum(axis=0)
-        assert (zeros == (theirs.reshape(shape) == 0).sum(axis=0)).all()
+        np.testing.assert_array_equal((ours == 0).sum(axis=0), (theirs == 0).sum(axis=0))
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), EXACT)
 def test_constant_values_are_those_of_pytorch(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
-    expected = getattr(torch.nn.init, name)(torch.empty(shape), **options).numpy()
-    np.testing.assert_array_equal(getattr(init, name)(slalom.empty(shape), **options).numpy(), expected)
+    np.testing.assert_array_equal(*filled(pytest.importorskip("torch"), name, shape, options))
 
 
 def test_a_dirac_kernel_passes_channels_on() -> None:

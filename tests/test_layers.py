@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from derivatives import check_derivatives
-from layer_cases import case_id, condensed, cotangent, layer_cases, sample_input, state_values
+from layer_cases import case_id, comparable_cases, condensed, cotangent, layer_cases, sample_input, state_values
+from slalom_results import as_input, made_layer, run_layer
 from table_layers import FUNCTIONS, LAYERS, TABLE, Row, Sample
 from table_losses import LOSSES
-from torch_reference import layer_results
 
 import slalom
 from slalom import Tensor, nn
@@ -27,36 +27,6 @@ every_row = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.id)
 
 def over(cases: list[tuple[Row, Sample, str]]) -> Any:
     return pytest.mark.parametrize(("row", "sample", "mode"), cases, ids=[case_id(*case) for case in cases])
-
-
-def made(row: Row, mode: str = "train", dtype: str = "float64") -> Any:
-    """The row's layer with the test's own values in it, or its function."""
-    built = row.build(nn)
-    if isinstance(built, nn.Module):
-        built.to(dtype).load_state_dict(state_values(row))
-        built.train(mode == "train")
-    return built
-
-
-def as_input(row: Row, sample: Sample, dtype: str = "float64") -> Tensor:
-    """The sample in the memory layout it asks for (no copy)."""
-    array = sample_input(row.id, sample)
-    return slalom.from_numpy(array if sample.how == "index" or dtype == "float64" else array.astype(dtype))
-
-
-def run(layer: Any, x: Tensor) -> dict[str, Any]:
-    """Output, gradients of all that is learned and of the input, and buffers after the call."""
-    learned = dict(layer.named_parameters()) if isinstance(layer, nn.Module) else {}
-    slalom.manual_seed(0)
-    x = x.detach()
-    if x.dtype.kind == "f":
-        x.requires_grad = True
-    out = layer(x)
-    if out.requires_grad:
-        (out * Tensor(cotangent(out.shape), dtype=out.dtype)).sum().backward()
-    results = {"out": out, "input.grad": x.grad} | {f"{name}.grad": p.grad for name, p in learned.items()}
-    results |= dict(layer.named_buffers()) if isinstance(layer, nn.Module) else {}
-    return {name: t.detach().numpy() for name, t in results.items() if t is not None}
 
 
 # --- the tables themselves ------------------------------------------------------------------------------------------
@@ -75,14 +45,14 @@ def test_rows_have_six_samples(row: Row) -> None:
 # --- what a layer computes ------------------------------------------------------------------------------------------
 @over(CASES)
 def test_shape_and_dtype(row: Row, sample: Sample, mode: str) -> None:
-    out = made(row, mode, "float32")(as_input(row, sample, "float32"))
+    out = made_layer(row, mode, "float32")(as_input(row, sample, "float32"))
     assert out.shape == row.out(sample.shape)
     assert out.dtype == (np.int64 if row.name == "one_hot" else np.float32)
 
 
 @over(SMOOTH)
 def test_derivatives(row: Row, sample: Sample, mode: str) -> None:
-    layer = made(row, mode)
+    layer = made_layer(row, mode)
     places = [
         (module._parameters, name)
         for module in (layer.modules() if isinstance(layer, nn.Module) else ())
@@ -116,9 +86,9 @@ def _without_padding(function: Any) -> Any:
 
 @over(CASES)
 def test_staged_equals_eager_bit_for_bit(row: Row, sample: Sample, mode: str) -> None:
-    eager, staged = made(row, mode, "float32"), made(row, mode, "float32")
+    eager, staged = made_layer(row, mode, "float32"), made_layer(row, mode, "float32")
     x = as_input(row, sample, "float32")
-    expected = run(eager, x)
+    expected = run_layer(eager, x)
     learned = list(staged.parameters()) if isinstance(staged, nn.Module) else []
 
     @slalom.compile
@@ -154,13 +124,13 @@ PLAIN = [case for case in CASES if case[0] in LAYERS and case[1].how == "plain" 
 def test_nan_is_never_hidden(row: Row, sample: Sample, mode: str) -> None:
     array = sample_input(row.id, sample)
     array.flat[0] = np.nan
-    assert np.isnan(made(row, mode)(Tensor(array)).detach().numpy()).any()
+    assert np.isnan(made_layer(row, mode)(Tensor(array)).detach().numpy()).any()
 
 
 # --- state, modes, messages -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
 def test_state_dict_round_trip(row: Row) -> None:
-    layer, other = made(row), row.build(nn).double()
+    layer, other = made_layer(row), row.build(nn).double()
     assert {name: t.shape for name, t in layer.state_dict().items()} == row.state
     assert list(other.load_state_dict(layer.state_dict())) == [[], []]
     for sample in row.samples:
@@ -173,7 +143,7 @@ def test_state_dict_round_trip(row: Row) -> None:
 
 @pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
 def test_train_and_eval(row: Row) -> None:
-    layer = made(row)
+    layer = made_layer(row)
     assert layer.training and not layer.eval().training and not any(m.training for m in layer.modules())
     before = {name: t.numpy().copy() for name, t in layer.state_dict().items()}
     for sample in row.samples:
@@ -186,7 +156,7 @@ def test_train_and_eval(row: Row) -> None:
 
 @pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.id)
 def test_copies_are_independent(row: Row) -> None:
-    layer = made(row)
+    layer = made_layer(row)
     copied = copy.deepcopy(layer)
     assert type(copied) is type(layer) and repr(copied) == repr(layer)
     for (name, p), (_, q) in zip(layer.named_parameters(), copied.named_parameters(), strict=True):
@@ -202,7 +172,7 @@ BAD = [(row, *bad) for row in TABLE for bad in row.bad]
 
 @pytest.mark.parametrize(("row", "sample", "message"), ERRORS, ids=[f"{e[0].id}:{e[1].shape}" for e in ERRORS])
 def test_error_text(row: Row, sample: Sample, message: str) -> None:
-    layer = made(row)
+    layer = made_layer(row)
     before = {name: t.numpy().copy() for name, t in layer.state_dict().items()} if row.state else {}
     with pytest.raises(slalom.errors.SlalomError, match=message) as caught:
         layer(as_input(row, sample))
@@ -218,23 +188,10 @@ def test_bad_arguments(row: Row, construct: Any, message: str) -> None:
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
-@over([case for case in CASES if not (case[0].random and case[2] == "train")])
+@over(list(comparable_cases()))
 def test_golden(row: Row, sample: Sample, mode: str) -> None:
-    found = condensed(run(made(row, mode), as_input(row, sample)))
+    found = condensed(run_layer(made_layer(row, mode), as_input(row, sample)))
     assert found == pytest.approx(GOLDEN[case_id(row, sample, mode)], rel=1e-10, abs=1e-11, nan_ok=True)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@over([case for case in CASES if not (case[0].random and case[2] == "train")])
-def test_torch_parity(row: Row, sample: Sample, mode: str, dtype: str) -> None:
-    torch = pytest.importorskip("torch")
-    expected = layer_results(torch, row, sample, mode, dtype)
-    found = run(made(row, mode, dtype), as_input(row, sample, dtype))
-    assert found.keys() == expected.keys()
-    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == "float64" else {"rtol": 2e-4, "atol": 2e-5}
-    for name, array in found.items():
-        assert array.dtype == expected[name].dtype
-        np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
 
 
 @pytest.mark.parametrize("row", [row for row in LAYERS if row.reference is None], ids=lambda row: row.id)

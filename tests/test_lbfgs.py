@@ -10,59 +10,7 @@ import pytest
 import slalom
 from slalom import nn, optim
 from slalom.errors import ConfigError, ModelFileError, StagingError
-
-START = {"rosenbrock": [np.array([-1.2, 1.0])], "quartic": [np.array([3.0, -2.0]), np.array([[1.0, 0.5, -4.0]])]}
-OPTIONS: tuple[dict[str, Any], ...] = (
-    {},
-    {"lr": 0.1},
-    {"line_search_fn": "strong_wolfe"},
-    {"line_search_fn": "strong_wolfe", "history_size": 2, "max_iter": 5},
-    {"line_search_fn": "strong_wolfe", "lr": 0.01, "max_iter": 10},
-    {"line_search_fn": "strong_wolfe", "max_eval": 7, "tolerance_change": 1e-5, "tolerance_grad": 1e-3},
-    *({"line_search_fn": "strong_wolfe", "lr": lr, "max_iter": 1} for lr in (1e-9, 1e-4, 30.0)),
-    *({"line_search_fn": "strong_wolfe", "lr": 1e-4, "max_iter": 1, "max_eval": n} for n in (2, 3, 4, 100)),
-    {"max_eval": 3},
-)
-
-
-def losses(problem: str, params: list[Any]) -> Any:
-    if problem == "rosenbrock":
-        x, y = params[0][0], params[0][1]
-        return (1 - x) ** 2 + 20 * (y - x * x) ** 2
-    return sum(((p - 1) ** 4).sum() + (p * p).sum() for p in params)
-
-
-def walked(lib: Any, problem: str, options: dict[str, Any], steps: int = 6) -> list[tuple[float, list[Any], int]]:
-    params = [lib.tensor(array, requires_grad=True) for array in START[problem]]
-    optimizer, found, calls = lib.optim.LBFGS(params, **options), [], 0
-
-    def closure() -> Any:
-        nonlocal calls
-        calls += 1
-        optimizer.zero_grad()
-        loss = losses(problem, params)
-        loss.backward()
-        return loss
-
-    for _ in range(steps):
-        loss = optimizer.step(closure)
-        found.append((float(loss.detach()), [p.detach().numpy().copy() for p in params], calls))
-    return found
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("problem", START)
-def test_walks_as_pytorch_does(problem: str, options: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
-    if "line_search_fn" not in options and problem == "rosenbrock":
-        options = options | {"max_iter": 3}  # unguarded steps leap about, and rounding with them
-    steps = (
-        1 if "line_search_fn" in options and "lr" in options else 6
-    )  # where it goes on by tiny steps, rounding decides when it ends
-    for ours, theirs in zip(*(walked(lib, problem, options, steps) for lib in (slalom, torch)), strict=True):
-        assert ours[2] == theirs[2] and ours[0] == pytest.approx(theirs[0], rel=1e-6, abs=1e-12)
-        for a, b in zip(ours[1], theirs[1], strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+from tests.optimizer_walks import LBFGS_START, lbfgs_loss, lbfgs_walk
 
 
 def closure_of(optimizer: Any, function: Any) -> Any:
@@ -78,15 +26,15 @@ def closure_of(optimizer: Any, function: Any) -> Any:
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_it_goes_on_from_the_state_of_pytorch(line_search: str | None) -> None:
     torch = pytest.importorskip("torch")
-    theirs = [torch.tensor(array, requires_grad=True) for array in START["quartic"]]
+    theirs = [torch.tensor(array, requires_grad=True) for array in LBFGS_START["quartic"]]
     other = torch.optim.LBFGS(theirs, max_iter=5, line_search_fn=line_search)
-    closure = closure_of(other, lambda: losses("quartic", theirs))
+    closure = closure_of(other, lambda: lbfgs_loss("quartic", theirs))
     for _ in range(2):
         other.step(closure)
     ours = [slalom.tensor(p.detach().numpy(), requires_grad=True) for p in theirs]
     optimizer = optim.LBFGS(ours)
     optimizer.load_state_dict(other.state_dict())
-    optimizer.step(closure_of(optimizer, lambda: losses("quartic", ours)))
+    optimizer.step(closure_of(optimizer, lambda: lbfgs_loss("quartic", ours)))
     other.step(closure)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-9, atol=1e-12)
@@ -128,7 +76,7 @@ def test_a_loss_that_is_not_a_number_moves_nothing() -> None:
 
 
 def test_it_finds_the_minimum() -> None:
-    found = walked(slalom, "rosenbrock", {"line_search_fn": "strong_wolfe"}, steps=4)
+    found = lbfgs_walk(slalom, "rosenbrock", {"line_search_fn": "strong_wolfe"}, steps=4)
     np.testing.assert_allclose(found[-1][1][0], [1, 1], atol=1e-6)
 
 

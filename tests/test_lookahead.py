@@ -12,63 +12,42 @@ from slalom import Tensor, optim
 from slalom.errors import ConfigError
 from slalom.optim import Lookahead, Optimizer
 from slalom.optim.optimizer import Hyper, Slots
-
-RULES: dict[str, Callable[[list[Tensor]], Optimizer]] = {
-    "SGD": lambda params: optim.SGD(params, lr=0.1, momentum=0.5),
-    "AdamW": lambda params: optim.AdamW(params, lr=0.05),
-    "Adafactor": lambda params: optim.Adafactor(params, lr=0.05),
-}
+from tests.optimizer_walks import INNER, LOOKS, lookahead_loss, lookahead_start, lookahead_walk
 
 
-def start() -> list[Tensor]:
-    rng = np.random.default_rng(0)
-    return [slalom.tensor(rng.normal(size=shape), requires_grad=True) for shape in ((3, 4), (4,))]
+def inner_of(rule: str, params: list[Tensor]) -> Optimizer:
+    return getattr(optim, rule)(params, **INNER[rule])
 
 
-def loss_of(params: list[Tensor]) -> Tensor:
-    return sum(((p - 1) ** 2 + p.sin()).sum() for p in params)
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("k", "alpha"), [(1, 0.5), (3, 0.8), (5, 0.0), (2, 1.0)])
+@pytest.mark.parametrize("rule", INNER)
+@pytest.mark.parametrize(("k", "alpha"), LOOKS)
 def test_it_is_the_inner_rule_with_a_look_back(rule: str, k: int, alpha: float) -> None:
-    params, own = start(), start()
-    wrapped, inner = Lookahead(RULES[rule](params), k, alpha), RULES[rule](own)
-    slow = [p.detach().numpy().copy() for p in own]
-    for t in range(1, 12):
-        for optimizer, of in ((wrapped, params), (inner, own)):
-            optimizer.zero_grad()
-            loss_of(of).backward()
-            optimizer.step()
-        if t % k == 0:
-            with slalom.no_grad():
-                for p, s in zip(own, slow, strict=True):
-                    s += alpha * (p.detach().numpy() - s)
-                    p.assign(Tensor(s))
-        for p, q in zip(params, own, strict=True):
-            np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-12, err_msg=f"step {t}")
+    walks = (lookahead_walk(rule, k, alpha, 11, lib=lib) for lib in (None, slalom))
+    for t, (ours, by_hand) in enumerate(zip(*walks, strict=True)):
+        for p, q in zip(ours, by_hand, strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-12, err_msg=f"step {t + 1}")
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", INNER)
 def test_compiled_and_resumed_it_goes_the_same_way(rule: str) -> None:
     def compiled(optimizer: Optimizer, params: list[Tensor]) -> Callable[[], Tensor]:
         @slalom.compile
         def step() -> Tensor:
             optimizer.zero_grad()
-            loss = loss_of(params)
+            loss = lookahead_loss(params)
             loss.backward()
             optimizer.step()
             return loss
 
         return step
 
-    params = start()
-    optimizer = Lookahead(RULES[rule](params), k=3)
+    params = lookahead_start(slalom)
+    optimizer = Lookahead(inner_of(rule, params), k=3)
     step = compiled(optimizer, params)
     for _ in range(7):
         step()
     again = [slalom.tensor(p.detach().numpy().copy(), requires_grad=True) for p in params]
-    other = Lookahead(RULES[rule](again), k=3)
+    other = Lookahead(inner_of(rule, again), k=3)
     other.load_state_dict(optimizer.state_dict())
     assert other.inner.state is other.state
     resumed = compiled(other, again)
@@ -80,13 +59,14 @@ def test_compiled_and_resumed_it_goes_the_same_way(rule: str) -> None:
 
 
 def test_what_is_refused() -> None:
-    inner = RULES["SGD"](start())
+    start = lookahead_start(slalom)
+    inner = inner_of("SGD", start)
     for arguments, words in (
         ((inner, 0), "k: got 0; needed an integer of at least 1"),
         ((inner, 5, 1.5), "alpha: got 1.5"),
         (("Adam",), "optimizer: got str"),
-        ((Lookahead(RULES["SGD"](start())),), "optimizer: got Lookahead; needed one .*, not wrapped yet"),
-        ((optim.LBFGS(start()),), "optimizer: got LBFGS; needed one with an update rule, not wrapped"),
+        ((Lookahead(inner_of("SGD", start)),), "optimizer: got Lookahead; needed one .*, not wrapped yet"),
+        ((optim.LBFGS(start),), "optimizer: got LBFGS; needed one with an update rule, not wrapped"),
     ):
         with pytest.raises(ConfigError, match=words):
             Lookahead(*arguments)

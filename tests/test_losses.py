@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from derivatives import check_derivatives
-from layer_cases import DIFFERENTIABLE, condensed, cotangent, learned, loss_case_id, loss_cases, loss_values
+from layer_cases import DIFFERENTIABLE, condensed, cotangent, learned, loss_case_id, loss_cases
 from loss_rows import LossRow
+from parity import REDUCTIONS
+from slalom_results import loss_value, made_loss, run_loss
 from table_losses import LOSSES
-from torch_reference import loss_results
 
 import slalom
 from slalom import Tensor, nn
@@ -23,30 +24,8 @@ from slalom.errors import IndexRangeError
 CASES = list(loss_cases())
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "losses.json").read_text(encoding="utf-8"))
 BATCHES = [(row, i) for row, i in CASES if row.rows and row.shape(i)]
-REDUCTIONS = ("mean", "sum", "none")
 each_case = pytest.mark.parametrize(("row", "i"), CASES, ids=[loss_case_id(row, i, "") for row, i in CASES])
 each_row = pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.id)
-
-
-def made(row: LossRow, i: int, reduction: str, dtype: str = "float64") -> tuple[Any, list[Tensor]]:
-    """The loss, and its inputs, of which some require gradients."""
-    inputs, weights = loss_values(row, i)
-    loss = row.build(nn, reduction, *(Tensor(w, dtype=dtype) for w in weights))
-    given = [slalom.from_numpy(a if a.dtype.kind == "i" or dtype == "float64" else a.astype(dtype)) for a in inputs]
-    for n in learned(row, i):
-        given[n].requires_grad_()
-    return loss, given
-
-
-def value(row: LossRow, loss: Any, inputs: list[Tensor]) -> Tensor:
-    return loss(row.before(inputs[0]), *inputs[1:])
-
-
-def run(row: LossRow, i: int, loss: Any, inputs: list[Tensor]) -> dict[str, Any]:
-    out = value(row, loss, inputs)
-    (out * Tensor(cotangent(out.shape), dtype=out.dtype)).sum().backward()
-    results = {"out": out.detach()} | {f"input{n or ''}.grad": inputs[n].grad for n in learned(row, i)}
-    return {name: t.numpy() for name, t in results.items()}
 
 
 @each_row
@@ -62,19 +41,19 @@ def test_rows_have_six_samples_and_know_their_function(row: LossRow) -> None:
 
 @each_case
 def test_module_is_its_function(row: LossRow, i: int) -> None:
-    loss, inputs = made(row, i, "none")
+    loss, inputs = made_loss(row, i, "none")
     options = {name: getattr(loss, name) for name in inspect.signature(type(loss)).parameters}
     expected = getattr(nn.functional, row.function)(row.before(inputs[0]), *inputs[1:], **options)
-    np.testing.assert_array_equal(value(row, loss, inputs).detach().numpy(), expected.detach().numpy())
+    np.testing.assert_array_equal(loss_value(row, loss, inputs).detach().numpy(), expected.detach().numpy())
 
 
 @each_case
 def test_reductions(row: LossRow, i: int) -> None:
-    mean, total, each = (made(row, i, r)[0] for r in REDUCTIONS)
-    inputs = made(row, i, "none")[1]
-    elements = value(row, each, inputs).detach().numpy()
+    mean, total, each = (made_loss(row, i, r)[0] for r in REDUCTIONS)
+    inputs = made_loss(row, i, "none")[1]
+    elements = loss_value(row, each, inputs).detach().numpy()
     assert elements.shape == row.shape(i)
-    np.testing.assert_allclose(value(row, total, inputs).item(), elements.sum(), rtol=1e-12)
+    np.testing.assert_allclose(loss_value(row, total, inputs).item(), elements.sum(), rtol=1e-12)
     weight = getattr(each, "weight", None)
     count = float(elements.size)
     if hasattr(each, "ignore_index") and inputs[1].dtype.kind == "i":
@@ -83,12 +62,12 @@ def test_reductions(row: LossRow, i: int) -> None:
     expected = elements.sum() / count if count else np.nan
     if row.mean is not None:
         expected = row.mean(elements, *(t.detach().numpy() for t in inputs))
-    np.testing.assert_allclose(value(row, mean, inputs).item(), expected, rtol=1e-12)
+    np.testing.assert_allclose(loss_value(row, mean, inputs).item(), expected, rtol=1e-12)
 
 
 @each_case
 def test_derivatives(row: LossRow, i: int) -> None:
-    loss, inputs = made(row, i, "none")
+    loss, inputs = made_loss(row, i, "none")
     sample = row.samples[i]
     moved = learned(row, i)
     if not sample.extra and sample.target in DIFFERENTIABLE:
@@ -98,7 +77,7 @@ def test_derivatives(row: LossRow, i: int) -> None:
         given = list(inputs)
         for n, x in zip(moved, values, strict=True):
             given[n] = x
-        return value(row, loss, given)
+        return loss_value(row, loss, given)
 
     check_derivatives(function, [inputs[n].detach().numpy() for n in moved])
 
@@ -106,15 +85,15 @@ def test_derivatives(row: LossRow, i: int) -> None:
 @each_case
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_staged_equals_eager_bit_for_bit(row: LossRow, i: int, reduction: str) -> None:
-    loss, inputs = made(row, i, reduction, "float32")
-    expected = run(row, i, loss, inputs)
+    loss, inputs = made_loss(row, i, reduction, "float32")
+    expected = run_loss(row, i, loss, inputs)
     weights = Tensor(cotangent(expected["out"].shape), dtype="float32")
 
     @slalom.compile
     def step(*inputs: Tensor) -> Any:
         for n in learned(row, i):
             inputs[n].requires_grad = True
-        out = value(row, loss, list(inputs))
+        out = loss_value(row, loss, list(inputs))
         (out * weights).sum().backward()
         return out, *(inputs[n].grad for n in learned(row, i))
 
@@ -128,15 +107,15 @@ def test_staged_equals_eager_bit_for_bit(row: LossRow, i: int, reduction: str) -
 @pytest.mark.parametrize(("row", "i"), BATCHES)
 def test_samples_can_be_weighted_through_no_reduction(row: LossRow, i: int) -> None:
     """What a training loop with weights for rows does: a row of weight 2 is a row that stands there twice."""
-    loss, inputs = made(row, i, "none")
-    elements = value(row, loss, inputs)
+    loss, inputs = made_loss(row, i, "none")
+    elements = loss_value(row, loss, inputs)
     rows = len(inputs[0])
     weight = Tensor(np.arange(rows) % 3, dtype="float64").reshape((rows,) + (1,) * (elements.ndim - 1))
     repeated = slalom.tensor(np.repeat(np.arange(rows), np.arange(rows) % 3))
     once = (elements * weight).sum().item()
     shared = [given.shape is not None for given in row.samples[i].extra]  # the same for all rows
     again = [t if fixed else t[repeated] for t, fixed in zip(inputs, [False, False, *shared], strict=True)]
-    twice = value(row, loss, again).sum().item() if len(repeated) else 0.0
+    twice = loss_value(row, loss, again).sum().item() if len(repeated) else 0.0
     np.testing.assert_allclose(once, twice, rtol=1e-12)
 
 
@@ -150,7 +129,7 @@ def test_extreme_inputs_give_finite_losses_and_gradients(row: LossRow, extreme: 
     *values, exact = extreme
     inputs = [slalom.tensor(x, dtype=dtype) if n == 0 else slalom.tensor(x) for n, x in enumerate(values)]
     inputs[0].requires_grad_()
-    elements = value(row, row.build(nn, "none", *weights), inputs)
+    elements = loss_value(row, row.build(nn, "none", *weights), inputs)
     elements.sum().backward()
     assert inputs[0].grad is not None
     assert np.isfinite(elements.detach().numpy()).all() and np.isfinite(inputs[0].grad.numpy()).all()
@@ -161,12 +140,12 @@ def test_extreme_inputs_give_finite_losses_and_gradients(row: LossRow, extreme: 
 @each_row
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_nan_is_never_hidden(row: LossRow, reduction: str) -> None:
-    loss, inputs = made(row, 1, reduction)
+    loss, inputs = made_loss(row, 1, reduction)
     with slalom.no_grad():
         inputs[0][(0,) * inputs[0].ndim] = float("nan")
     if hasattr(loss, "ignore_index"):
         inputs[1][0] = 0  # a class that is not ignored
-    assert np.isnan(value(row, loss, inputs).detach().numpy()).any()
+    assert np.isnan(loss_value(row, loss, inputs).detach().numpy()).any()
 
 
 ERRORS = [(row, *error) for row in LOSSES for error in row.errors]
@@ -275,21 +254,8 @@ def test_ordinal_thresholds_are_learned() -> None:
 @each_case
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_golden(row: LossRow, i: int, reduction: str) -> None:
-    found = condensed(run(row, i, *made(row, i, reduction)))
+    found = condensed(run_loss(row, i, *made_loss(row, i, reduction)))
     assert found == pytest.approx(GOLDEN[loss_case_id(row, i, reduction)], rel=1e-10, abs=1e-11, nan_ok=True)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@each_case
-def test_torch_parity(row: LossRow, i: int, reduction: str, dtype: str) -> None:
-    torch = pytest.importorskip("torch")
-    expected, found = loss_results(torch, row, i, reduction, dtype), run(row, i, *made(row, i, reduction, dtype))
-    assert found.keys() == expected.keys()
-    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-4, "atol": 1e-5}
-    for name, array in found.items():
-        assert array.dtype == expected[name].dtype
-        np.testing.assert_allclose(array, expected[name], err_msg=name, **tolerance)
 
 
 @pytest.mark.parametrize("row", [row for row in LOSSES if row.reference is None], ids=lambda row: row.id)

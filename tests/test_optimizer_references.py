@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 import slalom
 from slalom import optim
-from tests.table_optimizers import CASE_IDS, CASES, PROBLEMS, TABLE, Row, State, walk
+from tests.table_optimizers import PROBLEMS, TABLE, Row, State, walk
 
 Array = np.ndarray
-
-
-OURS = [(name, case) for name, case in zip(CASE_IDS, CASES, strict=True) if case[0].reference is not None]
-
-
-@pytest.mark.parametrize(("row", "options", "problem"), [case for _, case in OURS], ids=[name for name, _ in OURS])
-def test_walks_as_the_paper_says(row: Row, options: dict[str, Any], problem: str) -> None:
-    task = PROBLEMS[problem]
-    params: list[Array] = [p.copy() for p in task.start()]
-    states: list[State] = [{} for _ in params]
-    counts = [0] * len(params)
-    sign = -1.0 if options.get("maximize") else 1.0
-    lion_on_float32 = row.name == "Lion" and params[0].dtype == np.float32
-    for t, found, _ in walk(slalom, row.name, options, task, steps=30 if lion_on_float32 else 100):
-        for i, grad in enumerate(task.gradient(params, t - 1)):
-            if grad is None:
-                continue
-            own = next(own for members, own in task.groups if i in members)
-            last = any(i in members for members, _ in task.groups[-1:])
-            o = options | own
-            o["lr"] *= 0.3 if last and task.change is not None and t - 1 >= task.change else 1.0
-            counts[i] += 1
-            params[i] = row.reference(params[i], sign * grad, counts[i], states[i], o).astype(params[i].dtype)
-        if t in (1, 10, 30, 100):
-            for ours, theirs in zip(found, params, strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=0, atol=max(task.tolerance, 1e-9), err_msg=f"step {t}")
 
 
 # --- ε inside the root, which PyTorch has not ----------------------------------------------------------------------

@@ -76,14 +76,6 @@ def test_walks_as_pytorch_did(row: Row, options: dict[str, Any], problem: str) -
     )
 
 
-@each_torch_case
-def test_walks_as_pytorch_does(row: Row, options: dict[str, Any], problem: str) -> None:
-    torch = pytest.importorskip("torch")
-    expected = trajectory(torch, row.name, options, PROBLEMS[problem])
-    tolerance = max(PROBLEMS[problem].tolerance, row.tolerance)
-    close(trajectory(slalom, row.name, options, PROBLEMS[problem]), expected, tolerance)
-
-
 @each_case
 def test_goes_on_from_a_saved_state_to_the_same_bits(row: Row, options: dict[str, Any], problem: str) -> None:
     task = PROBLEMS[problem]

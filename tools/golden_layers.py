@@ -17,7 +17,7 @@ import torch
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from layer_cases import case_id, condensed, layer_cases, loss_case_id, loss_cases  # noqa: E402
+from layer_cases import case_id, comparable_cases, condensed, loss_case_id, loss_cases  # noqa: E402
 from torch_reference import layer_results, loss_results  # noqa: E402
 
 
@@ -34,8 +34,7 @@ def main() -> None:
         "layers",
         {
             case_id(row, sample, mode): condensed(layer_results(torch, row, sample, mode, "float64"))
-            for row, sample, mode in layer_cases()
-            if not (row.random and mode == "train")
+            for row, sample, mode in comparable_cases()
         },
     )
     write(
