@@ -80,7 +80,7 @@ def difference(found: Array, expected: Array, floor: float) -> float:
         return 0.0
     if not np.isfinite([a[apart], b[apart]]).all():
         return np.inf
-    return float(np.abs(a - b)[apart].max() / max(np.abs(b[np.isfinite(b)]).max(), floor))
+    return float(np.abs(a[apart] - b[apart]).max() / max(np.abs(b[np.isfinite(b)]).max(), floor))
 
 
 # --- layers and losses ------------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ compare. Among the cases are batches of one row and of none, odd sizes, transpos
 and every option of every constructor. † PyTorch has no such thing: compared is its formula, written apart in PyTorch's
 operations or in NumPy's.
 
-Computed with NumPy {np.__version__} on {platform.machine()}; rounding differs between processors. Machine code is compared with NumPy at
-each call in the tests.
+Computed with NumPy {np.__version__} on {platform.machine()}; rounding differs between processors.
+Machine code is compared with NumPy at each call in the tests.
 """
 NOTES = {
     "Layers": """
