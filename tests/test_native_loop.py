@@ -52,6 +52,23 @@ def images() -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, (1, 12, 12)), *first, *second, nn.Flatten(), nn.Linear(64, 10))
 
 
+class Words(nn.Module):
+    """Numbers as words: an embedding, an LSTM, causal attention and a norm over 9 time steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.lstm = nn.LSTM(16, 24, batch_first=True)
+        self.attention = nn.MultiheadAttention(24, 2, batch_first=True)
+        self.norm, self.out = nn.LayerNorm(24), nn.Linear(24, 5)
+
+    def forward(self, x: slalom.Tensor) -> slalom.Tensor:
+        h, _ = self.lstm(self.embedding((x.abs() * 10).clamp(max=19).to(slalom.int64)))
+        mask = nn.Transformer.generate_square_subsequent_mask(9)
+        seen, _ = self.attention(h, h, h, attn_mask=mask, need_weights=False)
+        return self.out(self.norm(h + seen).mean(1))
+
+
 Case = tuple[Callable[[], nn.Module], int, int, int, int]
 CASES: dict[str, Case] = {
     # model, inputs, classes (0: regression), rows, batch
@@ -60,6 +77,7 @@ CASES: dict[str, Case] = {
     "wider": (lambda: mlp(100, 256, 256, 10), 100, 10, 5300, 256),
     "norm, dropout": (table, 54, 7, 2600, 128),
     "images": (images, 144, 10, 900, 32),
+    "words": (Words, 9, 5, 700, 32),
     "tanh, whole": (lambda: mlp(4, 32, 16, 4, activation=nn.Tanh), 4, 0, 1000, 1000),
 }
 
