@@ -12,10 +12,14 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any, Final, NamedTuple
 
+from slalom.core.primitive import Params
 from slalom.core.shape import Shape, size
+
+KEPT: Final = 1 << 14
+"""Of how many arguments the results are kept."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class Expr:
 
     terms: tuple[tuple[Atom, int], ...] = ()
     constant: int = 0
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.terms, self.constant))
 
     @cached_property
     def range(self) -> tuple[int, int]:
@@ -184,10 +195,12 @@ def _text(atom: Atom) -> str:
 Index = tuple[Expr, ...]
 
 
+@lru_cache(KEPT)
 def axis(number: int, extent: int) -> Expr:
     return Expr(((Axis(number, extent), 1),))
 
 
+@lru_cache(KEPT)
 def axes_of(shape: Shape) -> Index:
     """One axis for each dimension, numbered from 0."""
     return tuple(axis(i, n) for i, n in enumerate(shape))
@@ -331,16 +344,24 @@ def _expr(value: Any) -> Expr:
     return value.expr if isinstance(value, _Symbol) else Expr((), int(value))
 
 
-def cases(map_: Callable[..., Any], index: Index, shapes: Iterable[Shape], params: Any) -> list[Case]:
+def cases(map_: Callable[..., Any], index: Index, shapes: Iterable[Shape], params: Params) -> Sequence[Case]:
     """All ways through a primitive's index map, for an output index."""
+    return _cases(map_, index, tuple(shapes), tuple(params.items()))
+
+
+@lru_cache(KEPT)
+def _cases(
+    map_: Callable[..., Any], index: Index, shapes: tuple[Shape, ...], params: tuple[tuple[str, Any], ...]
+) -> Sequence[Case]:
+    # Kept, as each view is looked through for every kernel that may want it, and at each time step in the same way.
     found: list[Case] = []
     choices: list[bool] = []
-    shapes = tuple(shapes)
+    given = dict(params)
     while True:
         path = _Path(choices)
         token = _PATH.set(path)
         try:
-            place = map_(tuple(map(_Symbol, index)), *shapes, **params)
+            place = map_(tuple(map(_Symbol, index)), *shapes, **given)
         finally:
             _PATH.reset(token)
         conditions = path.conditions
@@ -351,7 +372,7 @@ def cases(map_: Callable[..., Any], index: Index, shapes: Iterable[Shape], param
         while choices and not choices[-1]:
             choices.pop()
         if not choices:
-            return found
+            return tuple(found)
         choices[-1] = False
 
 

@@ -520,5 +520,7 @@ def _read_in_part(graph: Graph) -> set[int]:
 
 def _aligned(index: Index, shape: Shape, out: Shape) -> Index:
     """The index of a broadcast operand for an element of the result."""
+    if shape == out:
+        return index
     lead = len(out) - len(shape)
     return tuple(ZERO if n == 1 and m != 1 else i for i, n, m in zip(index[lead:], shape, out[lead:], strict=True))
