@@ -234,14 +234,16 @@ class _Lowering:
             dot=seen.dot, batched=bool(batch), register_bytes=self.register_bytes,
         )  # fmt: skip
         planned = (windows.dot_plan if seen.dot else windows.spread_plan)(found, lane, tile.width, dtype.itemsize)
-        chunk = self._chunk(len(planned.tiles), -(-shape[m] // tile.rows) * many) if seen.dot else 1
+        count = len(planned.tiles)
+        block = windows.blocks(tile, shape[m], count, many, self.threads) if seen.dot else (1, 1)
         operands = windows.Operands(
             m=shape[m], a=Memory(a, a_at.constant * dtype.itemsize), b=Memory(right), terms=self._table(planned.terms),
-            tiles=self._table(planned.tiles), count=len(planned.tiles), a_row=a_at.coefficient(m) * dtype.itemsize,
+            tiles=self._table(planned.tiles), count=count, a_row=a_at.coefficient(m) * dtype.itemsize,
             a_batch=_batch_stride(a_at, batch, shape) * dtype.itemsize,
-            b_batch=_batch_stride(b_at, batch, shape) * dtype.itemsize, chunk=chunk, lanes=lane % LANES,
+            b_batch=_batch_stride(b_at, batch, shape) * dtype.itemsize, tall=block[0], chunk=block[1],
+            lanes=lane % LANES,
         )  # fmt: skip
-        tasks = windows.tasks(tile, shape[m], len(planned.tiles), chunk, many)
+        tasks = windows.tasks(tile, shape[m], count, block, many)
 
         def write() -> Written:
             return Nest(kernel, self.schedule).windows(tile, operands, shape, tasks, direct=_is_short(kernel))
@@ -250,10 +252,6 @@ class _Lowering:
         key = signature.key, tile, operands._replace(a=None, b=None, terms=None, tiles=None)
         flops = 2 * shape[m] * many * int(found.counts[found.classes].sum()) * lane
         self._call(kernel, self.templates.get(key, (*memory, *signature.held), write), flops)
-
-    def _chunk(self, tiles: int, others: int) -> int:
-        """Tiles of a dot product that take turns: as many as leave work for every thread."""
-        return max(1, min(windows.TILES, -(-tiles * others // (2 * self.threads))))
 
     def _block(self, tiles: int) -> int:
         """Row tiles that belong together: each thread gets rows of its own, which it has in its cache from before."""

@@ -19,7 +19,8 @@ LARGEST: Final = 1 << 31
 
 class Operands(ABC):
     """Values and their memory: ``home`` is the kernel that computes one, ``stored`` those that go to memory, ``plain``
-    those that must lie there without gaps, ``parts`` those that lie in the memory of another."""
+    those that must lie there without gaps, ``parts`` those that lie in the memory of another, ``images`` those that are
+    seen through windows."""
 
     def __init__(self, graph: Graph) -> None:
         self.types, self.equations = list(graph.types), list(graph.equations)
@@ -29,6 +30,7 @@ class Operands(ABC):
         self.stored: dict[int, None] = {}
         self.plain: set[int] = set()
         self.parts: dict[int, Part] = {}
+        self.images: set[int] = set()
         self.copies: dict[int, int] = {}  # of parts that somebody needs without gaps
 
     @abstractmethod
@@ -153,5 +155,5 @@ class Operands(ABC):
         operands = ((left.value, left.at), (found.value, found.at))
         for value, _ in operands:
             self._store(value)
-            self.plain.add(value)
+            self.images.add(value)
         return operands, windows

@@ -52,7 +52,7 @@ from slalom.compiler.seen import seen
 from slalom.core.graph import Equation, Graph
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
-from slalom.core.shape import Shape
+from slalom.core.shape import Shape, size
 
 MASKS: Final = frozenset({"eq", "ne", "lt", "le"})
 """Comparisons: one bit, made of what has to be read anyway."""
@@ -70,6 +70,8 @@ PARTS: Final = frozenset({"slice", "windows", "gather"})
 REDUCTIONS: Final = frozenset({"sum", "amax"})
 CASES: Final = 32
 """A view of views that would be written out in more cases than these at each reader reads from memory instead."""
+CROWDED: Final = 1024
+"""Planes of an image that begin at multiples of so many bytes share few sets of the cache."""
 APART: Final = 16
 """Elements between rows that must not begin at the same place of the cache: one line."""
 
@@ -454,9 +456,14 @@ class _Scheduler(Operands):
     def _apart(self, value: int) -> Shape | None:
         """The strides of a value whose rows would begin at the same place of the cache; None for others.
 
-        Those of a power of two would drive each other out when a product reads a column of them.
+        Those of a power of two would drive each other out when a product reads a column of them; of an image that is
+        seen through windows, that goes for its planes.
         """
         of = self.types[value]
+        if value in self.images:
+            plane = size(of.shape[1:])
+            crowded = len(of.shape) > 1 and of.shape[0] > 1 and plane * of.dtype.itemsize % CROWDED == 0
+            return (plane + APART, *strides_of(of.shape)[1:]) if crowded else None
         if len(of.shape) < 2 or of.shape[-2] < 8 or of.shape[-1] * of.dtype.itemsize % 256:
             return None
         if not self.home[value].members[value][-1].affine:  # it is computed under another shape, whose rows go on

@@ -28,8 +28,10 @@ from slalom.core.primitive import Array
 
 STRETCH: Final = 64
 """Terms of a dot product that a tile goes through before the next tile does: what it reads stays near."""
-TILES: Final = 8
-"""Tiles of a dot product that take turns."""
+KEPT: Final = 128 << 10
+"""Bytes of the sums of tiles that take turns."""
+BAND: Final = 8
+"""Row tiles among them, at most."""
 _ABSENT: Final = np.iinfo(np.int64).min
 _BYTES: Final = {"float": 4, "double": 8}
 
@@ -204,10 +206,12 @@ def choose(m: int, found: Tables, lane: int, scalar: str, *, dot: bool, batched:
     best, least = Tile(scalar, 1, 1), float("inf")
     for rows in range(1, min(12, most) + 1):
         for width in range(1, min(12 if dot else 8, most // rows) + 1):
+            if dot and (rows * width + rows + width) * wide > (31 if register_bytes >= 64 else 15):
+                continue  # code generation loads all of a term's vectors first
             products = rows * width * wide / 2
             loads = (rows * (wide if dot else 1) + width * wide) / 2
             tiles = -(-m // rows) * int((-(-(sizes * each) // width)).sum())
-            cycles = tiles * (max(products, loads, 4) + 0.5)
+            cycles = tiles * (max(products, loads, 4) + loads / 4)
             if cycles < least:
                 best, least = Tile(scalar, rows, width), cycles
     return best._replace(dot=dot, batched=batched, tails=dot and lane % LANES > 0)
@@ -215,7 +219,8 @@ def choose(m: int, found: Tables, lane: int, scalar: str, *, dot: bool, batched:
 
 class Operands(NamedTuple):
     """What stands in the argument words. m: rows · a, b, terms, tiles: addresses · a_row, a_batch, b_batch: strides in
-    bytes · count: tiles of columns · of a dot product chunk: tiles that take turns, lanes: of the terms with fewer."""
+    bytes · count: tiles of columns · of a dot product tall, chunk: row tiles and column tiles that take turns, lanes:
+    of the terms that have fewer than 16."""
 
     m: Any
     a: Any
@@ -226,13 +231,26 @@ class Operands(NamedTuple):
     a_row: Any
     a_batch: Any = None
     b_batch: Any = None
+    tall: Any = None
     chunk: Any = None
     lanes: Any = None
 
 
-def tasks(tile: Tile, m: int, count: int, chunk: int, batch: int) -> int:
-    """The extent of the kernel's parallel loop: its tiles, or chunks of them."""
-    return -(-m // tile.rows) * -(-count // chunk) * batch
+def blocks(tile: Tile, m: int, count: int, batch: int, threads: int) -> tuple[int, int]:
+    """Of a dot product, how many row tiles and column tiles take turns: many, but some for each thread."""
+    row_tiles, size = -(-m // tile.rows), tile.rows * tile.width * LANES * _BYTES[tile.scalar]
+    tall = min(row_tiles, BAND)
+    share = -(-count * -(-row_tiles // tall) * batch // (2 * threads if threads > 1 else 1))
+    return tall, max(1, min(count, KEPT // (size * tall), share))
+
+
+def tasks(tile: Tile, m: int, count: int, block: tuple[int, int], batch: int) -> int:
+    """The extent of the kernel's parallel loop: its tiles, or blocks of (row tiles, column tiles)."""
+    return -(-m // (tile.rows * block[0])) * -(-count // block[1]) * batch
+
+
+def _ceil_div(b: Builder, value: Value, by: Value) -> Value:
+    return b.binary("udiv", b.add(value, b.sub(by, b.number(1))), by)
 
 
 def emit(b: Builder, tile: Tile, operands: Operands, epilogue: Epilogue, *, direct: bool = True) -> None:
@@ -365,50 +383,67 @@ class _Dot(_Emitter):
     def run(self) -> None:
         b, tile = self.b, self.tile
         self.size = tile.rows * tile.width
-        self.kept = b.stack(self.vector, TILES * self.size)
+        self.kept = b.stack(self.vector, KEPT // _BYTES[tile.scalar] // LANES)
         self.joined = b.stack(self.scalar, -(-self.size // LANES) * LANES + LANES)
         self.numbers = b.stack(I64, LANES)
-        chunk = self.word("chunk")
-        chunks = b.binary("udiv", b.add(self.count, b.sub(chunk, b.number(1))), chunk)
+        self.tall, self.chunk = self.word("tall"), self.word("chunk")
+        row_tiles = _ceil_div(b, self.m, b.number(tile.rows))
+        bands, chunks = _ceil_div(b, row_tiles, self.tall), _ceil_div(b, self.count, self.chunk)
         with b.loop(b.begin, b.end) as task:
-            batch, m, at = self.split(task, chunks)
-            first = b.mul(at, chunk)
-            tiles = b.intrinsic("smin", chunk, b.sub(self.count, first))
-            a, right = self.of_batch(batch)
-            rows = self.rows_from(a, m)
-            with b.loop(0, b.mul(tiles, b.number(self.size))) as i:
-                b.store(literal(0, self.vector), b.offset(self.kept, i, self.vector), 64)
-            longest = b.variable(b.number(0))
-            with b.loop(0, tiles) as t:
-                longest.set(b.intrinsic("smax", longest.get(), self.number(self.row_of(b.add(first, t)), 1)))
-            with b.loop(0, longest.get(), STRETCH) as done, b.loop(0, tiles) as t:
+            rest = b.binary("udiv", task, bands)
+            top = b.mul(b.sub(task, b.mul(rest, bands)), self.tall)
+            batch, at = b.number(0), rest
+            if tile.batched:
+                batch = b.binary("udiv", rest, chunks)
+                at = b.sub(rest, b.mul(batch, chunks))
+            first = b.mul(at, self.chunk)
+            tall = b.intrinsic("smin", self.tall, b.sub(row_tiles, top))
+            wide = b.intrinsic("smin", self.chunk, b.sub(self.count, first))
+            self.block(batch, (top, tall), (first, wide))
+
+    def block(self, batch: Value, band: tuple[Value, Value], chunk: tuple[Value, Value]) -> None:
+        """Some row tiles times some column tiles, (first, how many) of each. A stretch of terms goes through all of
+        them before the next one does: what it reads comes from afar once, and a row tile's part of it stays near."""
+        b, tile, (top, tall), (first, wide) = self.b, self.tile, band, chunk
+        a, right = self.of_batch(batch)
+        with b.loop(0, b.mul(b.mul(tall, wide), b.number(self.size))) as i:
+            b.store(literal(0, self.vector), b.offset(self.kept, i, self.vector), 64)
+        longest = b.variable(b.number(0))
+        with b.loop(0, wide) as t:
+            longest.set(b.intrinsic("smax", longest.get(), self.number(self.row_of(b.add(first, t)), 1)))
+        with b.loop(0, longest.get(), STRETCH) as done, b.loop(0, tall) as i:
+            rows = self.rows_from(a, b.mul(b.add(top, i), b.number(tile.rows)))
+            with b.loop(0, wide) as t:
                 row = self.row_of(b.add(first, t))
                 left = b.sub(self.number(row, 1), done)
                 with b.when(b.compare("sgt", left, b.number(0))):
-                    begin = b.add(self.number(row, 0), done)
                     count = b.intrinsic("smin", left, b.number(STRETCH))
-                    self.stretch(rows, right, row, t, begin, count, None)
-            with b.loop(0, tiles) as t:
-                row = self.row_of(b.add(first, t))
+                    kept = self.place_of(b.add(b.mul(i, wide), t))
+                    self.stretch(rows, right, row, kept, b.add(self.number(row, 0), done), count, None)
+        with b.loop(0, tall) as i:
+            m = b.mul(b.add(top, i), b.number(tile.rows))
+            rows = self.rows_from(a, m) if tile.tails else []
+            with b.loop(0, wide) as t:
+                row, kept = self.row_of(b.add(first, t)), self.place_of(b.add(b.mul(i, wide), t))
                 if tile.tails:
                     rest = self.number(row, 2)
                     mask = b.lanes_below(self.word("lanes"))
                     with b.when(b.compare("sgt", rest, b.number(0))):
-                        self.stretch(rows, right, row, t, b.add(self.number(row, 0), self.number(row, 1)), rest, mask)
-                self.finish(batch, m, row, t)
+                        begin = b.add(self.number(row, 0), self.number(row, 1))
+                        self.stretch(rows, right, row, kept, begin, rest, mask)
+                self.finish(batch, m, row, kept)
 
     def row_of(self, number: Value) -> Value:
         return self.b.offset(self.tiles, self.b.mul(number, self.b.number(3 + 2 * self.tile.width)), _I32)
 
-    def place_of(self, t: Value) -> Value:
-        return self.b.offset(self.kept, self.b.mul(t, self.b.number(self.size)), self.vector)
+    def place_of(self, number: Value) -> Value:
+        return self.b.offset(self.kept, self.b.mul(number, self.b.number(self.size)), self.vector)
 
     def stretch(
-        self, rows: list[Value], right: Value, row: Value, t: Value, begin: Value, count: Value, mask: Value | None
+        self, rows: list[Value], right: Value, row: Value, kept: Value, begin: Value, count: Value, mask: Value | None
     ) -> None:
         """Some terms of one tile, whose sums lie in memory before and after."""
         b, width = self.b, self.tile.width
-        kept = self.place_of(t)
         sums = [b.variable(b.load(self.vector, b.offset(kept, i, self.vector), 64)) for i in range(self.size)]
         starts = [self.moved(right, self.number(row, 3 + 2 * v)) for v in range(width)]
         at, left = b.variable(b.offset(self.terms, b.mul(begin, b.number(2)), _I32)), b.variable(count)
@@ -433,9 +468,9 @@ class _Dot(_Emitter):
         for i, total in enumerate(sums):
             b.store(total.get(), b.offset(kept, i, self.vector), 64)
 
-    def finish(self, batch: Value, m: Value, row: Value, t: Value) -> None:
+    def finish(self, batch: Value, m: Value, row: Value, kept: Value) -> None:
         """Join the lanes of all sums of a tile, and hand on its elements row by row."""
-        b, tile, kept = self.b, self.tile, self.place_of(t)
+        b, tile = self.b, self.tile
         for start in range(0, self.size, LANES):
             some = [
                 b.load(self.vector, b.offset(kept, i, self.vector), 64)
