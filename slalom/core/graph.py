@@ -80,8 +80,9 @@ class Graph:
         """
         known: set[int] = set()
 
-        def define(value: int, line: str) -> None:
+        def define(value: int, by: Equation | str) -> None:
             if value in known or not 0 <= value < len(self.types):
+                line = by if isinstance(by, str) else self._line(by)
                 raise AssertionError(f"defined twice, or without a type: {line}")
             known.add(value)
 
@@ -94,7 +95,7 @@ class Graph:
         for eq in self.equations:
             if not known.issuperset(eq.inputs):
                 raise AssertionError(f"used before it is defined: {self._line(eq)}")
-            define(eq.out, self._line(eq))
+            define(eq.out, eq)
             found = self._type_by_rule(eq)
             if found != self.types[eq.out]:
                 raise AssertionError(f"the rules give {found}: {self._line(eq)}")
