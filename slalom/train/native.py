@@ -5,6 +5,7 @@ and update are native calls of their own, so that it sees both.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_STREAM", "NativeSteps", "explained"]
 
+EQUATIONS: Final = 6000
+"""A step of several batches is recorded as one, batch after batch, where they have no more equations together: a longer
+record takes too long to compile."""
 STEP_STREAM: Final = 1
 """The stream of the default generator during training steps: dropout is a pure function of (seed, step)."""
 
@@ -41,8 +45,11 @@ class NativeSteps:
         """Whether batches are gathered natively."""
         self.arrays, self.weight = ([], None) if data is None else data
         cuts = batch_slices(len(self.arrays[0]), fit.options.batch_size, merge_last=True) if self.arrays else []
-        self._sizes = _sizes(cuts)
-        self._count = len(cuts)
+        self._together = fit.trainer.accumulate
+        """Of how many batches a step is made; the last of an epoch perhaps of fewer."""
+        self._kinds = _kinds([cut.stop - cut.start for cut in cuts], self._together)
+        self._batches, self._count = len(cuts), sum(self._kinds.values())
+        """In an epoch, how many batches and how many steps."""
         self._loops: dict[Any, Loop] = {}  # by the types of a batch; of all batches of an epoch under None
         self._generator = Generator(fit.options.seed, STEP_STREAM).state.tolist()
         self._many = not fit.needs_each_epoch
@@ -55,16 +62,23 @@ class NativeSteps:
     def of(cls, fit: Fit) -> NativeSteps | None:
         """For a fit; None where there is no native code, or the step cannot be recorded whole."""
         program = fit.trainer.program
-        if (
-            not native()
-            or fit.trainer.accumulate > 1
-            or fit.step_hooks
-            or "training" in program.eager
-            or program.objective.outside
-        ):
+        if not native() or fit.step_hooks or "training" in program.eager or program.objective.outside:
             return None
         made = cls(fit, fit.source.whole())
+        if made._together > 1 and not (made.whole and made._is_short()):
+            return None
         return made if not made.whole or made._loop() is not None else None
+
+    def _blank(self, rows: int) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """A batch to record a step with."""
+        items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
+        return items, None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
+
+    def _is_short(self) -> bool:
+        """Whether a step of several batches may be one record."""
+        first = next(iter(self._kinds), (1,))
+        recording = self.fit.trainer.program.recorded_step(*self._blank(first[0]))
+        return recording is not None and len(recording.record.graph.equations) * len(first) <= EQUATIONS
 
     def _loop(self) -> Loop | None:
         """The loop over all batches of an epoch; None if not all of a step can be recorded."""
@@ -72,10 +86,8 @@ class NativeSteps:
         if held is not None and held.holds():
             return held
         recordings, fit = [], self.fit
-        for rows, times in self._sizes.items():
-            items = tuple(Tensor._of(np.repeat(array[:1], rows, axis=0)) for array in self.arrays)
-            weight = None if self.weight is None else Tensor._of(np.ones(rows, self.weight.dtype))
-            recordings.append((fit.trainer.program.recorded_step(items, weight), times))
+        for cuts, times in self._kinds.items():
+            recordings.append((fit.trainer.program.recorded_step(*self._blank(sum(cuts)), cuts), times))
         loop = self._made(
             None,
             recordings,
@@ -121,6 +133,11 @@ class NativeSteps:
         calls, threads = (" or ".join(map(str, found)) or "no" for found in (counts, sorted(self.threads)))
         return f"{calls} kernels a step; threads: {threads}"
 
+    @property
+    def _done(self) -> int:
+        """How many steps of this epoch are made."""
+        return self.fit.batch // self._together
+
     def steps(self, order: Order) -> Iterator[None]:
         """The rest of an epoch; perhaps of a later one, if nobody needs to hear of those in between."""
         return self._inside() if self.whole else self._fed(order)
@@ -128,13 +145,14 @@ class NativeSteps:
     def _inside(self) -> Iterator[None]:
         """Runs of many steps at a time."""
         fit = self.fit
-        while fit.batch < self._count:
+        while fit.batch < self._batches:
             loop = self._loop()
-            if (loop is None or not self._run_inside(loop)) and fit.batch < self._count:
+            if (loop is None or not self._run_inside(loop)) and fit.batch < self._batches:
                 if fit.batch == 0:
                     fit.keep()
                 order = Order(fit.options.seed, fit.trainer.epoch)
-                fit.make_step(next(iter(fit.source.batches(fit.options.batch_size, order, fit.batch))))
+                batches = fit.source.batches(fit.options.batch_size, order, fit.batch)
+                fit.make_step(*itertools.islice(batches, self._together))
             yield
 
     def _fed(self, order: Order) -> Iterator[None]:
@@ -150,7 +168,7 @@ class NativeSteps:
         """Make many steps, also of several epochs where that may be; whether it went well."""
         fit, trainer = self.fit, self.fit.trainer
         epochs = min(loop.ahead(trainer.epoch), fit.epochs - trainer.epoch) if self._many else 1
-        return self._run(loop, epochs * self._count - fit.batch, trainer.epoch, fit.batch)
+        return self._run(loop, epochs * self._count - self._done, trainer.epoch, self._done)
 
     def _run(self, loop: Loop, left: int, epoch: int = 0, batch: int = 0) -> bool:
         """Make at most ``left`` steps; whether it went well."""
@@ -177,13 +195,14 @@ class NativeSteps:
     def _note(self, loop: Loop, run: Run, started: float, seconds: float) -> None:
         """Let the fit know what was done. The end of the last epoch, if nothing came after it, is its own affair."""
         fit, ended = self.fit, len(run.when)
-        left = fit.batch + run.steps - ended * self._count
+        left = self._done + run.steps - ended * self._count
         for sums, when in zip(run.sums[: ended - (left == 0)], run.when, strict=False):
-            fit.passed(self._count - fit.batch, sums, started + seconds * when)
+            fit.passed(self._count - self._done, sums, started + seconds * when)
         closed = ended > 0 and left == 0
         self.finite = loop.finite if closed else None
         steps, sums = (self._count, run.sums[-1]) if closed else (left, loop.total.copy())
-        fit.made(steps - fit.batch, sums, loop.latest.copy())
+        batches = min(steps * self._together, self._batches) if self.whole else steps
+        fit.made(steps - self._done, sums, loop.latest.copy(), batches - fit.batch)
 
     def _rates_are_tensors(self) -> bool:
         return any(isinstance(group["lr"], Tensor) for group in self.fit.optimizer.param_groups)
@@ -202,12 +221,10 @@ class NativeSteps:
         return np.array(rows)
 
 
-def _sizes(cuts: list[slice]) -> dict[int, int]:
-    """How many batches there are of each number of rows, in order; only that of the last may differ."""
-    if not cuts:
-        return {}
-    first, last = (cut.stop - cut.start for cut in (cuts[0], cuts[-1]))
-    return {first: len(cuts)} if first == last else {first: len(cuts) - 1, last: 1}
+def _kinds(sizes: list[int], together: int) -> dict[tuple[int, ...], int]:
+    """How many steps there are of each kind (the rows of its batches), in order; only the last may differ."""
+    steps = [tuple(sizes[i : i + together]) for i in range(0, len(sizes), together)]
+    return {kind: steps.count(kind) for kind in dict.fromkeys(steps)}
 
 
 def explained(fit: Fit) -> str:
@@ -224,8 +241,11 @@ def explained(fit: Fit) -> str:
         return f"loop: tier A (arrays, and nothing that needs Python at each step); {fit.native}"
     after = [f"on_step_end of {type(callback).__name__}" for callback in fit.step_hooks]
     after += [f"metric {name!r}: {reason}" for name, reason in program.objective.outside.items()]
-    if fit.trainer.accumulate > 1:
-        after.append(f"accumulate={fit.trainer.accumulate}: gradients run several times for one update")
+    together = f"accumulate={fit.trainer.accumulate}"
+    if fit.trainer.accumulate > 1 and fit.source.origin is not None:
+        after.append(f"{together}: gradients run several times for one update")
+    elif fit.trainer.accumulate > 1 and not after:
+        after.append(f"{together}: of so many batches one record would be too long")
     before = [] if fit.source.origin is None else [f"batches come from {type(fit.source.origin).__name__}"]
     reasons = [*after, *before] or ["the step reads or writes more than its batch and its state"]
     ran = f"; {fit.native}" if fit.native is not None else ""

@@ -281,12 +281,12 @@ class Program:
         self.penalties = penalties
         asked = "compile=False asks for it"
         self.eager: dict[str, str] = {} if staged else dict.fromkeys(("training", "evaluation", "prediction"), asked)
-        self._records: OrderedDict[tuple[str, int], Recorded] = OrderedDict()
+        self._records: OrderedDict[tuple[str, int | tuple[int, ...]], Recorded] = OrderedDict()
         self._loops: list[Loop] = []
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._others = [p for p in objective.model.parameters() if id(p) not in held]
 
-    def _recorded(self, what: str, rows: int, function: Callable[..., Any]) -> Recorded:
+    def _recorded(self, what: str, rows: int | tuple[int, ...], function: Callable[..., Any]) -> Recorded:
         key = (function.__name__, rows)
         held = self._records.get(key)
         if held is None:
@@ -443,13 +443,16 @@ class Program:
     def _update(self) -> None:
         self.optimizer.step()
 
-    def recorded_step(self, items: Items, weight: Tensor | None) -> Recording | None:
-        """A whole step as one record, for a native loop; None where not all of it can be recorded."""
+    def recorded_step(self, items: Items, weight: Tensor | None, cuts: tuple[int, ...] = ()) -> Recording | None:
+        """A whole step as one record, for a native loop; None where not all of it can be recorded.
+
+        ``cuts``: how many of the rows each of the batches has whose gradients make the step together.
+        """
         if "training" in self.eager or self.objective.outside:
             return None
-        rows = len(items[-1])
+        step, key = (self._step, len(items[-1])) if len(cuts) < 2 else (self._joint(cuts), cuts)
         try:
-            recording = self._recorded("training", rows, self._step).compiled.record(items, weight)
+            recording = self._recorded("training", key, step).compiled.record(items, weight)
         except StagingError:
             return None  # the separate records say why
         return None if self.objective.outside else Recording(*recording)
@@ -478,6 +481,26 @@ class Program:
         self.optimizer.step()
         self.forget_gradients()
         return cat([part for part in sums if part is not None]), finite
+
+    def _joint(self, cuts: tuple[int, ...]) -> Callable[[Items, Tensor | None], tuple[Tensor, Tensor]]:
+        """As ``_step``, by what ``share`` and ``average`` make of the batches that the rows are cut into."""
+
+        def _step(items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+            self.forget_gradients()
+            shares, at = [], 0
+            for rows in cuts:
+                part = tuple([t[at : at + rows] for t in items])
+                sums, _, finite = self._next_share(part, None if weight is None else weight[at : at + rows])
+                shares.append((cat([each for each in sums if each is not None]), finite))
+                at += rows
+            total, good = functools.reduce(lambda a, b: (a[0] + b[0], a[1] & b[1]), shares)
+            divisor = total[1] if self.objective.reduction != "sum" else Tensor(1.0, dtype=float64)
+            good = good & self._average(where(divisor == 0, 1.0, divisor))
+            self.optimizer.step()
+            self.forget_gradients()
+            return total, good
+
+        return _step
 
     # --- evaluation -----------------------------------------------------------------------------------------------
     def measure(self, items: Items, weight: Tensor | None, rows: int, columns: Columns) -> Array:
