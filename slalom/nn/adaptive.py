@@ -59,7 +59,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        given = list(cutoffs)
+        given: list[Any] = list(cutoffs)
         whole = all(isinstance(c, int) and not isinstance(c, bool) for c in given)
         if not given or not whole or any(b <= a for a, b in itertools.pairwise((0, *given, n_classes))):
             needed = f"whole numbers that rise, from above 0 to below {n_classes}, the number of classes"

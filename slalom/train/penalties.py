@@ -22,7 +22,7 @@ class Penalised:
 
     pattern: str
     penalty: Callable[[list[Tensor]], Tensor]
-    parameters: dict[str, Tensor]
+    parameters: Mapping[str, Tensor]
 
     def __call__(self) -> Tensor:
         """The penalty now. Raises: ShapeError for one that is no scalar tensor."""
@@ -38,15 +38,16 @@ class Penalised:
         return f"{described(self.penalty)} on {shown}"
 
 
-def penalised(model: Module, penalties: Mapping[str, Any] | None) -> tuple[Penalised, ...]:
-    """For each pattern, as the shell's, the penalty on all parameters of a model whose names match it.
+def penalised(model: Module, penalties: Any) -> tuple[Penalised, ...]:
+    """For each pattern of a dict, as the shell's, the penalty on all parameters of a model whose names match it.
 
     Raises: ConfigError for a pattern that matches none, or something that is no penalty.
     """
     if not isinstance(penalties, Mapping | None):
         hint = 'penalties={"*weight": nn.L2Penalty(1e-4)}'
         raise ConfigError("Trainer: penalties", got=repr(penalties), needed="a dict of them by names", hint=hint)
-    found, named = [], dict(model.named_parameters())
+    found: list[Penalised] = []
+    named = dict(model.named_parameters())
     for pattern, penalty in (penalties or {}).items():
         if not callable(penalty):
             needed = "nn.L1Penalty(…), or a function of a list of parameters"
