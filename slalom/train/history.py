@@ -128,7 +128,7 @@ class History:
 
 
 def _plain(value: float) -> float | str:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    return value if math.isfinite(value) else str(value)
 
 
 def _cell(value: float | None) -> str:
