@@ -32,7 +32,7 @@ exhaustive: $(VENV)/.dev  ## the sweeps that are too long for `make test`
 parity: $(VENV)/.dev  ## write docs/parity.md: differences to PyTorch, where that is installed
 	$(RUN) tools/parity.py
 
-size: $(VENV)/.dev  ## files, lines, primitives, skipped and expected failures
+size: $(VENV)/.dev  ## files, lines, primitives, rows of tables, skipped and expected failures
 	@$(RUN) tools/size.py
 
 $(VENV)/bin/pip:

@@ -17,6 +17,16 @@ from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 EXCUSES = ("skip", "xfail")
+TABLES = {
+    "operations": ("table_ops", "ROWS"),
+    "layers": ("table_layers", "LAYERS"),
+    "losses": ("table_losses", "LOSSES"),
+    "optimizers": ("table_optimizers", "TABLE"),
+    "schedules": ("table_schedules", "SCHEDULES"),
+    "metrics": ("table_metrics", "ROWS"),
+    "augmentations": ("table_augment", "AUGMENTATIONS"),
+}
+"""By what their rows are: a table's module and its name there."""
 
 
 def sources(folder: str) -> list[Path]:
@@ -53,7 +63,6 @@ def count_excuses(value: object, seen: set[int]) -> Counter[str]:
 
 def table_excuses() -> Counter[str]:
     """The excuses in the rows of ``tests/table_*.py``."""
-    sys.path.insert(0, str(ROOT / "tests"))
     names = [path.stem for path in sorted((ROOT / "tests").glob("table_*.py"))]
     tables = [value for name in names for key, value in vars(importlib.import_module(name)).items() if key[0] != "_"]
     return count_excuses(tables, set())
@@ -82,6 +91,9 @@ def main() -> None:
             )
     if importlib.util.find_spec("slalom.core.ops") is not None:
         print(f"{'primitives':<12}{len(importlib.import_module('slalom.core.ops').TABLE)}")
+    sys.path.insert(0, str(ROOT / "tests"))
+    counts = {what: len(getattr(importlib.import_module(module), name)) for what, (module, name) in TABLES.items()}
+    print(f"{'rows':<12}" + ", ".join(f"{n} {what}" for what, n in counts.items()))
     rows, code = table_excuses(), code_excuses(sources("tests"))
     for name, label in (("skip", "skips"), ("xfail", "xfails")):
         print(f"{label:<12}{rows[name]} in tables, {code[name]} in test code")
