@@ -51,5 +51,7 @@ def compile(function: Any) -> Any:
 
 
 @offer_native
-def _natively(function: Callable[[], Any]) -> Compiled | None:
-    return Compiled(function) if native() else None
+def _natively(function: Callable[..., Any]) -> Compiled | None:
+    if not native():
+        return None
+    return ModuleCall(function, pure=True) if hasattr(function, "_compiled_call") else Compiled(function)

@@ -14,10 +14,10 @@ from slalom.compiler.halves import Halves, cut
 from slalom.compiler.stage import Compiled, _execute, _Fixed, _flatten, _Leaf, _rebuild, _Record
 from slalom.core.autodiff import _reverse, _seeds
 from slalom.core.graph import Type
-from slalom.core.node import MODE, Abstract, Leaf, Node, Storage
+from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, clock, enable_grad
 from slalom.core.primitive import Array, Kind, Params, Primitive
 from slalom.core.tensor import Tensor
-from slalom.core.trace import Binding, Trace
+from slalom.core.trace import MODULE_CALL, Binding, Trace
 from slalom.errors import GradError, StagingError
 
 __all__ = ["ModuleCall"]
@@ -44,13 +44,17 @@ class _Joint(_Record):
 
 
 class ModuleCall(Compiled):
-    """Calls a module outside of staging. A copy of the module has none."""
+    """Calls a module outside of staging. A copy of the module has none.
+
+    ``pure``: it does nothing but compute outputs from inputs, so that it may be called once more, operation by
+    operation, for derivatives of gradients.
+    """
 
     _record_type = _Joint
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, *, pure: bool = False) -> None:
         super().__init__(module)
-        self.__name__ = type(module).__name__
+        self.__name__, self._pure = type(module).__name__, pure
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
@@ -65,7 +69,7 @@ class ModuleCall(Compiled):
         if call is None:
             with self._lock:
                 call = record.call
-        return call(leaves)
+        return call(leaves, _Again(self._function, args, kwargs, leaves) if self._pure else None)
 
     def _check(self, t: Tensor) -> None:
         array = t._storage.array
@@ -148,7 +152,7 @@ class _Call:
                 found.append(_From("node", numbers[_key(place)]))
         return found
 
-    def __call__(self, leaves: list[Tensor]) -> Any:
+    def __call__(self, leaves: list[Tensor], again: _Again | None = None) -> Any:
         """What the module returns for arguments with these tensors, which have a history if they should."""
         made: list[Tensor] = _execute(self._forward, leaves)
         outs = made[: self._plan.outputs]
@@ -161,8 +165,8 @@ class _Call:
                     learned = len(self._plan.owners)
                     inputs = [x if n in gradients or n >= learned else _value(x.storage) for n, x in enumerate(nodes)]
                 out = outs[k]
-                params = {"pullback": _Pullback(self, k, kept)}
-                out._node, out._live = Node(MODULE_CALL, tuple(inputs), params, out._storage, True), True
+                params = {"pullback": _Pullback(self, k, kept), "again": again}
+                out._node, out._live = Node(_PRIMITIVE, tuple(inputs), params, out._storage, True), True
         return _rebuild(self._plan.tree, outs)
 
     def _nodes(self, leaves: list[Tensor], outs: list[Tensor]) -> list[Node]:
@@ -225,6 +229,25 @@ def _backward(halves: Halves) -> _Record:
     return _Record(graph, Binding([None] * len(graph.inputs), [None] * len(graph.outputs)), (), None, [])
 
 
+class _Again:
+    """A call of a pure module, to be made once more operation by operation."""
+
+    __slots__ = ("_args", "_buffers", "_kwargs", "_module", "_time")
+
+    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> None:
+        self._module, self._args, self._kwargs = module, args, kwargs
+        self._buffers = [t._storage for t in (*leaves, *module.buffers())]
+        self._time = next(clock)
+
+    def __call__(self) -> Any:
+        """Raises: GradError if an input was overwritten meanwhile."""
+        if any(storage.written > self._time for storage in self._buffers):
+            what = f"derivatives of gradients through {type(self._module).__name__}"
+            raise GradError(what, got="an input that was overwritten in place", needed="it as it was")
+        with enable_grad():
+            return self._module.forward(*self._args, **self._kwargs)
+
+
 # --- on the tape --------------------------------------------------------------------------------------------------
 class _Pullback:
     """Gradients for one output of a call; computed all at once, and handed out one by one."""
@@ -248,9 +271,17 @@ class _ModuleCall(Kind):
 
     def vjp(self, prim: Primitive, i: int, ct: Tensor, out: Tensor, inputs: Sequence[Tensor], params: Params) -> Tensor:
         if MODE.get().grad:
-            self._refuse("derivatives of gradients")
+            if params["again"] is None:
+                self._refuse("derivatives of gradients")
+            return self._recorded(params["again"](), inputs[i], ct)
         gradient: Tensor = params["pullback"](i, ct, inputs)
         return gradient
+
+    def _recorded(self, out: Tensor, x: Tensor, ct: Tensor) -> Tensor:
+        """The share of an input in the derivative of what was computed once more, as operations on the tape."""
+        node = x._latest()
+        found = _reverse(_seeds([out], [ct]), {node}, create_graph=True)
+        return found[node] if node in found else x._zeros()
 
     def jvp(
         self, prim: Primitive, tangents: Sequence[Tensor | None], out: Tensor, inputs: Sequence[Tensor], params: Params
@@ -268,4 +299,4 @@ def _never(*arrays: Array, **params: Any) -> NoReturn:
     raise AssertionError("a node of a compiled module's call is never computed again")
 
 
-MODULE_CALL: Final = Primitive("module call", _never, _ModuleCall(), _never, "an output of a compiled module's call")
+_PRIMITIVE: Final = Primitive(MODULE_CALL, _never, _ModuleCall(), _never, "an output of a compiled module's call")

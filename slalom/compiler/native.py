@@ -7,16 +7,18 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from sys import getrefcount
 from typing import Any, Final
 
 import numpy as np
 
 from slalom.compiler import llvm, runtime
 from slalom.compiler.executor import NumpyExecutor
-from slalom.compiler.program import Program
+from slalom.compiler.program import Program, address
 from slalom.compiler.threads import Table
-from slalom.core.graph import Graph
+from slalom.core.graph import Graph, Type
 from slalom.core.primitive import Array
+from slalom.core.shape import size
 
 SHARED: Final = 20_000_000
 """Elementary operations of a call from Python from which on it is shared among threads."""
@@ -52,7 +54,7 @@ class NativeExecutor:
         self._table = Table(self.program.calls)
         self.program.report_to(self._table.status_address)
         self._made = [
-            (i, graph.types[o.value], self.program.words_for("output", i))
+            (i, _Room(graph.types[o.value]), self.program.words_for("output", i))
             for i, o in enumerate(graph.outputs)
             if i not in self.targets
         ]
@@ -64,6 +66,7 @@ class NativeExecutor:
         self.given: Final[list[Any]] = [None] * len(graph.inputs)
         """The arrays that were given last; None for those of which a copy is used."""
         self._used: list[Any] = [None] * len(graph.inputs)
+        self._at = [0] * len(graph.inputs)  # the addresses of these
         self._written = frozenset(self.targets.values())
         self._elsewhere: dict[int, Array] = {}  # what is written to in the end, where the program works on a copy
         self._starts: list[int] = []  # of the memory that is written, in order …
@@ -108,25 +111,30 @@ class NativeExecutor:
             return
         check: Iterable[int] = changed
         if not self._written.isdisjoint(changed):
-            spans = sorted(_span(self._used[i]) for i in self._written)
+            spans = sorted(self._span(i) for i in self._written)
             self._starts, self._ends = [s[0] for s in spans], [s[1] for s in spans]
             self._owned = all(self._used[i].base is None for i in self._written)
             check = range(len(self._used))
         for i in check:
             apart = self._owned and self._used[i].base is None  # arrays that both own their memory share none
-            if i not in self._written and not apart and self._overlaps(self._used[i]):
+            if i not in self._written and not apart and self._overlaps(i):
                 self.given[i] = None  # it must keep its values while others are written
                 self._use(i, self._used[i].copy())
 
     def _use(self, i: int, array: Array) -> None:
         self._used[i] = array
-        address, words = array.__array_interface__["data"][0], self.program.words
+        start = self._at[i] = address(array)
+        words = self.program.words
         for at, offset in self._words[i]:
-            words[at] = address + offset
+            words[at] = start + offset
 
-    def _overlaps(self, array: Array) -> bool:
-        """Whether an array shares memory with what is written."""
-        start, end = _span(array)
+    def _span(self, i: int) -> tuple[int, int]:
+        """The first byte of what is used for an input, and the one after its last."""
+        return self._at[i], self._at[i] + self._used[i].nbytes
+
+    def _overlaps(self, i: int) -> bool:
+        """Whether what is used for an input shares memory with what is written."""
+        start, end = self._span(i)
         at = bisect_right(self._starts, end - 1) - 1
         return at >= 0 and self._ends[at] > start and end > start
 
@@ -134,17 +142,20 @@ class NativeExecutor:
         """The outputs; None for those with a target. The caller holds the lock. Raises: as ``__call__``."""
         outputs: list[Any] = [None] * len(self.graph.outputs)
         words = self.program.words
-        for i, of, places in self._made:
-            made = outputs[i] = np.empty(of.shape, of.dtype)
-            address = made.__array_interface__["data"][0]
+        for i, room, places in self._made:
+            outputs[i], start = room.take()
             for at, offset in places:
-                words[at] = address + offset
+                words[at] = start + offset
         table = self._table
-        if self.clock is None:
-            table.run(1, runtime.get_num_threads() if self._large else 1)
+        if self.clock is None and not self._large:
+            status = table.step()
         else:
-            self.clock.append(table.times())
-        if table.status:
+            if self.clock is not None:
+                self.clock.append(table.times())
+            else:
+                table.run(1, runtime.get_num_threads())
+            status = table.status
+        if status:
             table.status = 0
             NumpyExecutor(self.graph)(self._used)
             raise AssertionError("a kernel reported an error that the NumPy executor does not see")
@@ -153,7 +164,29 @@ class NativeExecutor:
         return outputs
 
 
-def _span(array: Array) -> tuple[int, int]:
-    """The first byte of a contiguous array, and the one after its last."""
-    start: int = array.__array_interface__["data"][0]
-    return start, start + array.nbytes
+class _Room:
+    """Arrays for an output of small size: what was handed out and is held by nobody any more is handed out again."""
+
+    SMALL: Final = 1 << 16
+    """Bytes up to which finding memory takes longer than what is computed for it."""
+    MOST: Final = 4
+
+    def __init__(self, of: Type) -> None:
+        self._shape, self._dtype = of.shape, of.dtype
+        self._small = size(of.shape) * of.dtype.itemsize <= self.SMALL
+        self._arrays: list[tuple[Array, int]] = []
+
+    def take(self) -> tuple[Array, int]:
+        """An array that nobody else holds, and its address."""
+        for entry in self._arrays:
+            if getrefcount(entry[0]) <= _ALONE:
+                return entry
+        array = np.empty(self._shape, self._dtype)
+        entry = array, address(array)
+        if self._small:
+            self._arrays = [*self._arrays[1 - self.MOST :], entry]
+        return entry
+
+
+_ALONE: Final = max(getrefcount(entry[0]) for entry in [(np.empty(0), 0)])
+"""What Python counts for an array that only one tuple holds, by the very expression above."""

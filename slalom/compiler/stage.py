@@ -22,14 +22,15 @@ from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor, native
 from slalom.compiler.profile import Profile, Timing, fma_peak
 from slalom.compiler.program import Program
+from slalom.compiler.replay import Replay, held, stored, whose
 from slalom.compiler.times import Times, spent, timed
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
-from slalom.core.node import MODE, Abstract, Mode, Storage, _user_frame, note_writes
-from slalom.core.primitive import Array
+from slalom.core.guards import Facts, Guard
+from slalom.core.node import MODE, Abstract, Mode, Storage, _user_frame
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, to_array
-from slalom.core.trace import Binding, Guard, Trace
+from slalom.core.trace import Binding, Trace
 from slalom.errors import StagingError
 
 RETRACES_BEFORE_WARNING = 8
@@ -71,14 +72,6 @@ class _Fixed:
     value: Any
 
 
-class _Inputs(NamedTuple):
-    """Inputs of a graph: the states, which seldom move, the arguments and gradients, and the numbers that steer."""
-
-    states: list[tuple[int, Storage]]
-    others: list[tuple[int, str, Any]]
-    numbers: list[tuple[int, Callable[[], float]]]
-
-
 @dataclass
 class _Record:
     """One recorded graph and all that is needed to run it again."""
@@ -89,6 +82,8 @@ class _Record:
     result: Any
     identities: list[_Identity]
     """Of the objects among the arguments."""
+    simple: _Signature | None = None
+    """What it is recorded under, if its arguments are tensors alone, none of them on another's buffer or state."""
     recording: Times = field(default_factory=Times)
     """How long the recording took."""
 
@@ -108,22 +103,20 @@ class _Record:
         return found
 
     @cached_property
-    def inputs(self) -> _Inputs:
-        """The graph's inputs by number and kind."""
-        found = _Inputs([], [], [])
-        for i, (place, source) in enumerate(zip(self.graph.inputs, self.binding.inputs, strict=True)):
-            if place.kind == "state":
-                found.states.append((i, source))
-            elif place.kind == "number":
-                found.numbers.append((i, source))
-            else:
-                found.others.append((i, place.kind, source))
-        return found
-
-    @cached_property
     def run(self) -> NumpyExecutor | NativeExecutor:
         """What runs it: native code where that can be made."""
         return NativeExecutor(self.graph, self.targets) if native() else NumpyExecutor(self.graph)
+
+    @cached_property
+    def replay(self) -> Replay | None:
+        """Runs it natively; None where NumPy does."""
+        run = self.run
+        return Replay(self.graph, self.binding, run) if isinstance(run, NativeExecutor) else None
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What it depends on, to be looked at in one go."""
+        return Facts(guard.holds for guard in self.guards)
 
     @property
     def times(self) -> Times:
@@ -133,14 +126,37 @@ class _Record:
 
     def changed(self, leaves: list[Tensor]) -> str | None:
         """The fact that no longer holds, if there is one."""
-        for guard in self.guards:
-            if not guard.holds():
-                return guard.text
+        if not self.facts.hold():
+            for guard in self.guards:
+                if not guard.holds():
+                    return guard.text
         aliases, states = self.binding.aliases, self.binding.states
         for i, t in enumerate(leaves):
             if not aliases[i](t) if i in aliases else id(t._storage) in states:
                 return f"whether argument {i} is also state"
         return None
+
+    def takes(self, mode: Mode, args: tuple[Any, ...]) -> bool:
+        """Whether these arguments are seen at once to be like those that were recorded: tensors, each given once."""
+        simple = self.simple
+        if simple is None or len(args) != len(simple.tensors) or mode.grad is not simple.grad_mode:
+            return False
+        states = self.binding.states
+        for t, (shape, dtype, live, has_grad, _, _) in zip(args, simple.tensors, strict=True):
+            if t.__class__ is not Tensor:
+                return False
+            array = t._storage.array
+            if (
+                array.__class__ is not np.ndarray
+                or array.dtype is not dtype
+                or array.shape != shape
+                or t._live is not live
+                or (t._grad is not None) is not has_grad
+                or id(t._storage) in states
+            ):
+                return False
+        buffers = len(args) if len(args) < 2 else len({id(t._storage) for t in args})
+        return buffers == len(args) and get_default_dtype() is simple.default_dtype
 
     def dead(self) -> bool:
         """Whether it can never be used again: a tensor or an object that it belongs to is gone."""
@@ -248,6 +264,10 @@ class Compiled:
         return self._function(*args, **kwargs)
 
     def _recorded(self, mode: Mode, args: Any, kwargs: Any, leaves: list[Tensor]) -> _Record:
+        latest = self._latest
+        if latest is not None and not kwargs and latest.takes(mode, args) and latest.facts.hold():
+            leaves += args
+            return latest
         tree = _flatten((args, kwargs), leaves, _key)
         signature = _Signature(tree, _given(leaves), mode.grad, get_default_dtype())
         entry, _ = self._find(signature, leaves)
@@ -294,6 +314,8 @@ class Compiled:
         with timed("check"):
             graph.check()
         entry = self._record_type(graph, binding, guards, result, identities)
+        if _is_simple(signature) and not binding.aliases:
+            entry.simple = signature
         for known, entries in list(self._entries.items()):
             entries[:] = [e for e in entries if not e.dead()]
             if not entries:
@@ -327,6 +349,14 @@ def _given(leaves: list[Tensor]) -> tuple[_Given, ...]:
             for i, t in enumerate(leaves)
         ]
     )
+
+
+def _is_simple(signature: _Signature) -> bool:
+    """Whether the arguments are tensors alone, by position, and no two share a buffer."""
+    given = signature.tensors
+    positions = tuple(map(_Leaf, range(len(given))))
+    apart = all(t.first_on_buffer == i for i, t in enumerate(given))
+    return apart and bool(signature.tree == (tuple, ((tuple, positions), (dict, ()))))
 
 
 class _Identity:
@@ -415,72 +445,27 @@ def _rebuild(tree: Any, leaves: list[Tensor]) -> Any:
 
 
 # --- running ------------------------------------------------------------------------------------------------------
-def _whose(source: Any, leaves: list[Tensor]) -> Tensor:
-    owner: Tensor = leaves[source] if isinstance(source, int) else source()
-    return owner
-
-
-def _input(kind: str, source: Any, leaves: list[Tensor]) -> Array:
-    if kind == "state":
-        return source.array  # type: ignore[no-any-return]
-    if kind == "argument":
-        array = leaves[source]._storage.array
-        if isinstance(array, Abstract):
-            array.refuse("calling a compiled function")
-        return array  # type: ignore[no-any-return]
-    if kind == "number":
-        return np.array(source(), np.float64)
-    held = _whose(source, leaves)._grad
-    assert held is not None, "a guard or the signature says so"
-    return held._storage.array  # type: ignore[no-any-return]
-
-
 def _execute(record: _Record, leaves: list[Tensor]) -> Any:
-    run = record.run
-    outputs = run(_inputs(record, leaves)) if isinstance(run, NumpyExecutor) else _run_native(record, run, leaves)
-    results: list[Tensor] = []
-    for place, target, array in zip(record.graph.outputs, record.binding.outputs, outputs, strict=True):
-        if array is None:  # it was written where it belongs
-            continue
-        if place.kind == "write":
-            _stored(target, leaves).write(array)
-            continue
-        made = Tensor._handle(Storage(array), None, False)
-        if place.kind == "result":
-            results.append(made)
+    replay = record.replay
+    return _rebuild(record.result, _interpreted(record, leaves) if replay is None else replay(leaves))
+
+
+def _interpreted(record: _Record, leaves: list[Tensor]) -> list[Tensor]:
+    """Run a record by NumPy; the tensors of its results."""
+    inputs = []
+    for place, source in zip(record.graph.inputs, record.binding.inputs, strict=True):
+        if place.kind == "state":
+            inputs.append(source.array)
         else:
-            _whose(target, leaves)._grad = made
+            inputs.append(np.array(source()) if place.kind == "number" else held(place.kind, source, leaves))
+    results: list[Tensor] = []
+    for output, target, array in zip(record.graph.outputs, record.binding.outputs, record.run(inputs), strict=True):
+        if output.kind == "write":
+            stored(target, leaves).write(array)
+        elif output.kind == "result":
+            results.append(Tensor._handle(Storage(array), None, False))
+        else:
+            whose(target, leaves)._grad = Tensor._handle(Storage(array), None, False)
     for source in record.binding.cleared:
-        _whose(source, leaves)._grad = None
-    return _rebuild(record.result, results)
-
-
-def _inputs(record: _Record, leaves: list[Tensor]) -> list[Array]:
-    places = zip(record.graph.inputs, record.binding.inputs, strict=True)
-    return [_input(place.kind, source, leaves) for place, source in places]
-
-
-def _run_native(record: _Record, run: NativeExecutor, leaves: list[Tensor]) -> list[Any]:
-    """Run native code, which finds the states where they were at the call before, unless they have moved."""
-    fixed, moving, numbers = record.inputs
-    given, written = run.given, [_stored(record.binding.outputs[i], leaves) for i in run.targets]
-    with run.lock:
-        for storage in written:
-            if storage.shared:
-                storage.writable()
-        changed = {i: storage.array for i, storage in fixed if storage.array is not given[i]}
-        for i, read in numbers:
-            run.numbers[i] = read()
-        for i, kind, source in moving:
-            changed[i] = _input(kind, source, leaves)
-        for storage, source in zip(written, run.targets.values(), strict=True):
-            if source in changed:
-                changed[source] = storage.writable()
-        run.give(changed)
-        outputs = run.run()
-        note_writes(written)
-    return outputs
-
-
-def _stored(target: Any, leaves: list[Tensor]) -> Storage:
-    return leaves[target]._storage if isinstance(target, int) else target
+        whose(source, leaves)._grad = None
+    return results

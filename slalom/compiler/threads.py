@@ -18,7 +18,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,6 +30,8 @@ from slalom.compiler.walker import BARRIER, COMMIT, SINGLE, Head, Reason, Record
 
 __all__ = ["Call", "Outcome", "Reason", "Section", "Table"]
 
+_STEPS, _DONE, _REASON = int(State.STEPS), int(State.DONE), int(State.REASON)  # looked up at every step
+_STOP, _STATUS = int(State.STOP), int(State.STATUS)
 _ALL: Final = 2**31  # ways of a call that any number of threads may share
 
 
@@ -115,6 +117,10 @@ class Table:
         self._words[State.SECTIONS] = self._heads.ctypes.data
         self._words[State.LAST] = self._heads.ctypes.data + self._heads.nbytes
         self._busy = threading.Lock()
+        self._walk: Callable[..., None] = walkers().alone
+        self._alone = ctypes.c_void_p(), ctypes.c_int64(self._address), ctypes.c_int64()
+        if self.sections:
+            self._go_to(0)
 
     @property
     def status_address(self) -> int:
@@ -146,6 +152,22 @@ class Table:
             return self._run(steps, threads, start)
         finally:
             self._busy.release()
+
+    def step(self) -> int:
+        """Make one step on this thread, and return the status word: ``run(1)`` in less time, for tables that have no
+        sections and one caller, who sees to it that no other run is under way."""
+        words = self._words
+        if words[_STOP] or not self.calls:
+            self._run(1, 1, 0)
+            return words[_STATUS]
+        words[_STEPS] = 1
+        words[_DONE] = words[_REASON] = 0
+        _running.append(self)
+        try:
+            self._walk(*self._alone)
+        finally:
+            _running.remove(self)
+        return words[_STATUS]
 
     def times(self) -> list[float]:
         """Make one step call by call from Python, on this thread; how many seconds each call took.

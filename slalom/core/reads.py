@@ -19,11 +19,11 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from slalom.core.guards import NOTHING, Content, Entry, Refers
 from slalom.core.tensor import Tensor
 from slalom.core.trace import Trace
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-_NOTHING: Any = object()
 _NO_NAMES: Mapping[str, Any] = types.MappingProxyType({})
 _PACKAGE = __name__.partition(".")[0]
 Get = Callable[[], Any]
@@ -134,23 +134,23 @@ class _Reads:
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         if _is_library(function.__module__):  # a decorator: only what it decorates is the user's
             for name, cell in cells.items():
-                if isinstance(_content(cell), (Tensor, types.FunctionType, types.MethodType)):
-                    self._place(name, functools.partial(_content, cell), cell)
+                if isinstance(Content(cell)(), (Tensor, types.FunctionType, types.MethodType)):
+                    self._place(name, Content(cell), cell)
             return
         for root, *steps in _paths(code):
             if root.kind == "global":
-                get = functools.partial(function.__globals__.get, root.name, _NOTHING)
+                get = Entry(function.__globals__, root.name)
                 self._walk(root.name, get, function.__globals__, root, steps)
             elif root.name in known:
                 self.callable(known[root.name])
                 self._follow(root.name, known[root.name], steps)
             elif root.name in cells:
                 cell = cells[root.name]
-                self._walk(root.name, functools.partial(_content, cell), cell, root, steps)
+                self._walk(root.name, Content(cell), cell, root, steps)
 
     def _walk(self, where: str, get: Get, holder: Any, step: Step, steps: list[Step]) -> None:
         value = self._place(where, get, holder, step)
-        if value is not _NOTHING:
+        if value is not NOTHING:
             self._follow(where, value, steps)
 
     def _follow(self, where: str, value: Any, steps: list[Step]) -> None:
@@ -159,7 +159,7 @@ class _Reads:
             return
         step, *rest = steps
         if step.kind == "key" and isinstance(value, Mapping):
-            get: Get = functools.partial(value.get, step.name, _NOTHING)
+            get: Get = Entry(value, step.name)
             self._walk(f"{where}[{step.name!r}]", get, value, step, rest)
         elif step.kind == "attribute":
             where = f"{where}.{step.name}"
@@ -167,16 +167,16 @@ class _Reads:
             method = found.fget if isinstance(found, property) else found
             if isinstance(method, types.FunctionType) and step.name not in getattr(value, "__dict__", {}):
                 self._function(method, (value,), _NO_NAMES)
-            elif found is not _NOTHING:
+            elif found is not NOTHING:
                 self._follow(where, found, rest)
 
     def _place(self, where: str, get: Get, holder: Any, step: Step | None = None) -> Any:
-        """Guard what stands at a place, once; returns it, or _NOTHING where there is nothing to guard."""
+        """Guard what stands at a place, once; returns it, or NOTHING where there is nothing to guard."""
         value = get()
-        if value is _NOTHING or isinstance(value, (type, types.BuiltinFunctionType)):
-            return _NOTHING
+        if value is NOTHING or isinstance(value, (type, types.BuiltinFunctionType)):
+            return NOTHING
         if isinstance(value, types.ModuleType):
-            return _NOTHING if _is_library(value.__name__) else value
+            return NOTHING if _is_library(value.__name__) else value
         if not self._first(holder, about=step):
             return value
         if isinstance(value, _PLAIN):
@@ -184,8 +184,7 @@ class _Reads:
         elif isinstance(value, types.FunctionType) and _is_library(value.__module__):
             self.callable(value)
         else:
-            same = _reference(value)
-            self._guard(where, lambda: (held := same()) is not None and get() is held)
+            self._guard(where, Refers(get, _reference(value)))
             if isinstance(value, (list, tuple, dict)):
                 self._contents(where, value)
             elif not isinstance(value, Tensor):
@@ -233,13 +232,6 @@ def _is_plain(get: Get, value: Any) -> bool:
     return repr(now) == repr(value) if isinstance(value, (float, complex)) else bool(now == value)
 
 
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet, or deleted
-        return _NOTHING
-
-
 def _member(reference: Get, name: str) -> Any:
     """What an object or its class holds under a name, without running descriptors."""
     value = reference()
@@ -247,11 +239,11 @@ def _member(reference: Get, name: str) -> Any:
     if name in held:
         return held[name]
     found = _of_class(type(value), name)
-    return getattr(value, name, _NOTHING) if isinstance(found, types.MemberDescriptorType) else found
+    return getattr(value, name, NOTHING) if isinstance(found, types.MemberDescriptorType) else found
 
 
 def _of_class(kind: type, name: str) -> Any:
-    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), _NOTHING)
+    return next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), NOTHING)
 
 
 def _is_library(module: str | None) -> bool:

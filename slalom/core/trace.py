@@ -15,19 +15,20 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from slalom.core.dtype import float64
 from slalom.core.graph import Equation, Graph, Input, Output, Type
+from slalom.core.guards import Guard, Kept, NoGrad
 from slalom.core.node import MODE, Abstract, Leaf, Node, Rewritten, Storage, Watched, pass_on_owner, user_line
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array, Primitive
 from slalom.core.tensor import Tensor, check_operands
 from slalom.errors import StagingError
 
-F = TypeVar("F", bound=Callable[[Callable[[], Any]], Any])
+F = TypeVar("F", bound=Callable[[Callable[..., Any]], Any])
 _UNREAD: Any = object()
 
 
@@ -50,14 +51,6 @@ class _Argument:
     position: int
     given: Tensor
     stand_in: Tensor
-
-
-@dataclass(frozen=True)
-class Guard:
-    """A fact that must still hold for a recorded graph to be used again."""
-
-    text: str
-    holds: Callable[[], bool]
 
 
 @dataclass
@@ -237,13 +230,9 @@ class Trace:
         self._met[id(t)] = t
         if id(t) in self._made:
             return
-        storage, ref, live = t._storage, weakref.ref(t), self._flags.get(id(t), (t, t._live))[1]
-
-        def holds() -> bool:
-            held = ref()
-            return held is not None and held._storage is storage and held._live == live
-
-        self.guard(("tensor", id(t)), f"{self._name(t)}: the tensor, its buffer or its requires_grad", holds)
+        storage, live = t._storage, self._flags.get(id(t), (t, t._live))[1]
+        fact = Kept(weakref.ref(t), storage, live)
+        self.guard(("tensor", id(t)), f"{self._name(t)}: the tensor, its buffer or its requires_grad", fact)
         if isinstance(slot.target, int):
             self._aliases.setdefault(slot.target, lambda given: given._storage is storage)
 
@@ -350,7 +339,7 @@ class Trace:
                 slot.now = _handle(slot.read)
             if isinstance(source, weakref.ref):  # for arguments the signature says it
                 empty = before is None
-                self.guard(("grad", id(t)), f"whether .grad of {self._name(t)} is None", _same_grad(source, empty))
+                self.guard(("grad", id(t)), f"whether .grad of {self._name(t)} is None", NoGrad(source, empty))
         return slot.now  # type: ignore[no-any-return]
 
     def write_grad(self, t: Tensor, value: Tensor | None) -> None:
@@ -486,14 +475,6 @@ def _plain(node: Node) -> Node:
     return node
 
 
-def _same_grad(ref: weakref.ref[Tensor], empty: bool) -> Callable[[], bool]:
-    def holds() -> bool:
-        t = ref()
-        return t is not None and (t._grad is None) == empty
-
-    return holds
-
-
 # --- what other layers call ---------------------------------------------------------------------------------------
 def current() -> Trace | None:
     """The trace that is recording in this thread, if any."""
@@ -512,7 +493,7 @@ def steering(read: Callable[[], float], name: str) -> Tensor:
     return Tensor._of(np.array(read(), float64))
 
 
-_COMPILERS: list[Callable[[Callable[[], Any]], Any]] = []
+_COMPILERS: list[Callable[[Callable[..., Any]], Any]] = []
 
 
 def offer_native(compiler: F) -> F:
@@ -521,9 +502,19 @@ def offer_native(compiler: F) -> F:
     return compiler
 
 
-def natively(function: Callable[[], Any]) -> Any:
-    """``function`` compiled, if it would run as machine code; else None."""
+def natively(function: Callable[..., Any]) -> Any:
+    """A function, or the call of a module, compiled, if it would run as machine code; else None."""
     return _COMPILERS[-1](function) if _COMPILERS else None
+
+
+MODULE_CALL: Final = "module call"
+"""The name of the primitive that stands on the tape for the call of a compiled module."""
+
+
+def from_compiled(value: Any) -> bool:
+    """Whether a value is what a compiled module has returned."""
+    node = value._node if isinstance(value, Tensor) else None
+    return node is not None and node.prim is not None and node.prim.name == MODULE_CALL
 
 
 @contextmanager

@@ -17,12 +17,12 @@ NUMBERS = (int, float)
 """A parameter of these types is an option, with or without a default."""
 
 
-def modules(entries: Mapping[str, Entry], home: str) -> dict[str, type[Module]]:
-    """A class for each entry, by name; ``home``: the module that they belong to."""
-    return {name: _made(name, entry, home) for name, entry in entries.items()}
+def modules(entries: Mapping[str, Entry], home: str, base: type[Module] = Module) -> dict[str, type[Module]]:
+    """A subclass of ``base`` for each entry, by name; ``home``: the module that they belong to."""
+    return {name: _made(name, entry, home, base) for name, entry in entries.items()}
 
 
-def _made(name: str, entry: Entry, home: str) -> type[Module]:
+def _made(name: str, entry: Entry, home: str, base: type[Module]) -> type[Module]:
     function = entry.function
     signature, hints = inspect.signature(function), get_type_hints(function)
     required = [p for p in signature.parameters.values() if p.default is p.empty]
@@ -69,4 +69,4 @@ def _made(name: str, entry: Entry, home: str) -> type[Module]:
     body: dict[str, Any] = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr}
     for method in (__init__, forward, extra_repr):
         method.__module__, method.__qualname__ = home, f"{name}.{method.__name__}"
-    return type(name, (Module,), body | {"__doc__": described, "__module__": home, "__constants__": tuple(plain)})
+    return type(name, (base,), body | {"__doc__": described, "__module__": home, "__constants__": tuple(plain)})

@@ -7,12 +7,12 @@ and the plain attributes that its class lists in ``__constants__``.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from slalom.core.autodiff import no_grad
+from slalom.core.guards import Equals, Holds, Same, Unset
 from slalom.core.node import MODE, Abstract, user_line
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, as_tensor
@@ -24,7 +24,7 @@ __all__ = ["Buffer", "Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Parameter(Tensor):
@@ -100,7 +100,7 @@ class Module:
 
     def __init__(self) -> None:
         fresh: dict[str, Any] = {name: {} for name in _TABLES}
-        fresh |= {"_non_persistent": set(), "_training": True} | {name: {} for name in _HOOKS}
+        fresh |= {"_non_persistent": set(), "_training": True} | {name: {} for name in HOOKS}
         self.__dict__.update(fresh)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -146,14 +146,13 @@ class Module:
             for name, t in self._named_members(("_parameters", "_buffers")):
                 trace.named(t, name)
         held = self.__dict__
-        tables = [held[name] for name in _HOOKS]
+        tables = [held[name] for name in HOOKS]
         before = [[*hooks] for hooks in tables]
-        trace.guard(
-            (id(self), "hooks"), f"the hooks of {self._label()}", lambda: [[*hooks] for hooks in tables] == before
-        )
+        same = (lambda: [[*hooks] for hooks in tables] == before) if any(before) else Unset(tuple(tables))
+        trace.guard((id(self), "hooks"), f"the hooks of {self._label()}", same)
         for name in self.__constants__:
             value = held.get(name)
-            trace.guard((id(self), name), f"{name} of {self._label()}", functools.partial(_holds, held, name, value))
+            trace.guard((id(self), name), f"{name} of {self._label()}", Equals(held, name, value))
         for function in (self.forward, *(hook for hooks in tables for hook in hooks.values())):
             guard_reads(trace, function)
 
@@ -263,7 +262,7 @@ class Module:
         trace = MODE.get().trace
         now: bool = self._training
         if trace is not None:
-            trace.guard((id(self), "training"), f"{self._label()}.training", lambda: self._training == now)
+            trace.guard((id(self), "training"), f"{self._label()}.training", Equals(self.__dict__, "_training", now))
         return now
 
     @training.setter
@@ -307,8 +306,7 @@ class Module:
         table: dict[str, Any] = self.__dict__[kind]
         trace = MODE.get().trace
         if trace is not None:
-            now = dict(table)
-            trace.guard((id(self), kind), f"what {self._label()} is made of", lambda: _same(table, now))
+            trace.guard((id(self), kind), f"what {self._label()} is made of", Holds(table))
         return iter(list(table.items()))
 
     def named_modules(
@@ -520,18 +518,8 @@ class Module:
         return f"{type(self).__name__}(\n  {body}\n)"
 
 
-def _holds(attributes: dict[str, Any], name: str, value: Any) -> bool:
-    """Whether a plain attribute is still what it was."""
-    return bool(attributes.get(name) == value)
-
-
 def _guard_entry(trace: Trace, module: Module, table: dict[str, Any], name: str) -> None:
     """Let the record depend on what stands under a name."""
     value = table[name]
     what = f"what {type(module).__name__}.{name} refers to"
-    trace.guard((id(module), name), what, lambda: table.get(name) is value)
-
-
-def _same(table: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether a table still holds these very objects (tensors compare by value, so not by ==)."""
-    return len(table) == len(before) and all(table.get(name, table) is value for name, value in before.items())
+    trace.guard((id(module), name), what, Same(table, name, value))

@@ -10,12 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from numbers import Real
+from operator import is_
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from slalom.core.autodiff import enable_grad, no_grad
 from slalom.core.dtype import DType, float64
+from slalom.core.guards import Same
 from slalom.core.ops.structural import CAST
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, apply
@@ -212,37 +214,29 @@ class Optimizer:
         trace = current()
         if trace is None:
             return
-        what, structure = type(self).__name__, self._structure(group)
-
+        what = type(self).__name__
         trace.guard(
             ("group", id(group)),
             f"the groups of {what}, their parameters, or which of their options are on",
-            lambda: self._structure(group) == structure,
+            _Unchanged(self, group),
         )
         labels = group.get("param_names") or [f"parameter {i}" for i in range(len(group["params"]))]
         label = {id(p): text for p, text in zip(group["params"], labels, strict=True)}
-        slots: list[tuple[Tensor, dict[str, Any], list[tuple[str, Tensor]]]] = []
+        facts = [Same(vars(self), "state", self.state)]
         for p, _ in moving:
             held = self.state[p]
-            slots.append((p, held, [(name, held[name]) for name in ("step", *names[id(p)])]))
+            facts.append(Same(self.state, p, held))
             for name in ("step", *names[id(p)]):
                 trace.named(held[name], name if name == "step" else f"{name} of {label[id(p)]}")
+                facts.append(Same(held, name, held[name]))
         for rule in self._rules():
             guard_reads(trace, rule)
-        trace.guard(("slots", id(group)), f"the state of {what}", lambda: self._holds_slots(slots))
+        for fact in facts:
+            trace.guard(("slot", id(fact.table), fact.name), f"the state of {what}", fact)
 
     def _rules(self) -> tuple[Callable[..., Any], ...]:
         """The functions whose reading of names a record depends on."""
         return self.update, self.scalars
-
-    def _holds_slots(self, slots: Any) -> bool:
-        for p, held, tensors in slots:
-            if p not in self.state or self.state[p] is not held:
-                return False
-            for name, tensor in tensors:
-                if held.get(name) is not tensor:
-                    return False
-        return True
 
     def _structure(self, group: Group) -> list[Any]:
         """What of the groups, and of this one's options, decides which operations run."""
@@ -383,6 +377,44 @@ def _steered(group: Group, name: str, optional: bool) -> Any:
     if optional and value == 0:
         return None
     return steering(_reader(group, name), name)
+
+
+class _Unchanged:
+    """The fact that an optimizer's groups hold these parameters, and options with which these operations run.
+
+    It is looked at closely only where an option is another object than before.
+    """
+
+    def __init__(self, optimizer: Optimizer, group: Group) -> None:
+        self._optimizer, self._group, self._structure = optimizer, group, optimizer._structure(group)
+        self._ids = self._look()
+        self._options = self._given()
+
+    def _look(self) -> list[int]:
+        return [*map(id, self._optimizer.param_groups), *map(id, self._group["params"])]
+
+    def _given(self) -> list[Any]:
+        """The options, if a change of each means another object."""
+        options = list(map(self._group.get, self._optimizer.defaults))
+        return options if all(map(_is_fixed, options)) else []
+
+    def __call__(self) -> bool:
+        if self._look() != self._ids:
+            return False
+        options, group = self._options, self._group
+        if options and all(map(is_, map(group.get, self._optimizer.defaults), options)):
+            return True
+        if self._optimizer._structure(group) != self._structure:
+            return False
+        self._options = self._given()
+        return True
+
+
+def _is_fixed(option: Any) -> bool:
+    """Whether nothing that decides which operations run can change inside of an option."""
+    if isinstance(option, tuple):
+        return all(map(_is_fixed, option))
+    return option is None or isinstance(option, (Real, str, Tensor))
 
 
 def _reader(group: Group, name: str, i: int | None = None) -> Callable[[], float]:
