@@ -69,4 +69,5 @@ def _made(name: str, entry: Entry, home: str, base: type[Module]) -> type[Module
     body: dict[str, Any] = {"__init__": __init__, "forward": forward, "extra_repr": extra_repr}
     for method in (__init__, forward, extra_repr):
         method.__module__, method.__qualname__ = home, f"{name}.{method.__name__}"
-    return type(name, (base,), body | {"__doc__": described, "__module__": home, "__constants__": tuple(plain)})
+    body |= {"__doc__": described, "__module__": home, "__constants__": tuple(plain), "_looks": entry.looks}
+    return type(name, (base,), body)

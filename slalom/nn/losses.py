@@ -26,8 +26,10 @@ class Loss(Module):
     """Base of the losses. On what a compiled module returns, they are soon compiled themselves.
 
     Note: in a loop around ``slalom.compile(model)`` the loss would take longer than the model. What cannot be
-    compiled, and what has hooks or is a user's subclass, runs operation by operation as ever.
+    compiled, refuses values of its inputs, has hooks, or is a user's subclass runs operation by operation as ever.
     """
+
+    _looks: bool
 
     _calls: int = 0
     _native: Any = None
@@ -44,12 +46,12 @@ class Loss(Module):
         """The loss by machine code; None if it is left to be computed operation by operation."""
         held = self.__dict__
         calls = held["_calls"] = self._calls + 1
-        own = type(self).__module__ == __name__ and not any(held[name] for name in HOOKS)
+        own = type(self).__module__ == __name__ and not self._looks and not any(held[name] for name in HOOKS)
         if calls <= _EAGER_CALLS or not own or self._compiled_call is not None:
             return None
         if self._native is None:
             held["_native"] = natively(self) or False
-        if not self._native or self._native.traces > _RECORDS:
+        if not self._native or self._native.traces >= _RECORDS:
             return None
         try:
             return self._native(*args, **kwargs)

@@ -16,11 +16,13 @@ class Entry(NamedTuple):
     Its parameters without a default are tensors that a call gives, unless they are declared to be numbers; the others
     are options of the layer. ``training`` is the layer's mode. ``without``: options that the function has and the layer
     has not. ``text``: how the options print, as a format; None: each with its name, ``inplace`` only where it is on.
+    ``looks``: whether it refuses values of its inputs, which it cannot while they are recorded.
     """
 
     function: Callable[..., Any]
     without: tuple[str, ...] = ()
     text: str | None = None
+    looks: bool = False
 
 
 ACTIVATIONS: Final[dict[str, Entry]] = {}
@@ -43,9 +45,9 @@ def distance(name: str) -> Callable[[F], F]:
     return _entered(DISTANCES, name, (), "")
 
 
-def loss(name: str, *, without: tuple[str, ...] = ()) -> Callable[[F], F]:
+def loss(name: str, *, without: tuple[str, ...] = (), looks: bool = False) -> Callable[[F], F]:
     """Make a function a loss: ``nn.functional`` shows it, and ``nn`` has a Module of this name."""
-    return _entered(LOSSES, name, without, "")
+    return _entered(LOSSES, name, without, "", looks)
 
 
 def penalty(name: str) -> Callable[[F], F]:
@@ -53,9 +55,11 @@ def penalty(name: str) -> Callable[[F], F]:
     return _entered(PENALTIES, name, (), None)
 
 
-def _entered(table: dict[str, Entry], name: str, without: tuple[str, ...], text: str | None) -> Callable[[F], F]:
+def _entered(
+    table: dict[str, Entry], name: str, without: tuple[str, ...], text: str | None, looks: bool = False
+) -> Callable[[F], F]:
     def enter(function: F) -> F:
-        table[name] = Entry(function, without, text)
+        table[name] = Entry(function, without, text, looks)
         return function
 
     return enter

@@ -21,7 +21,7 @@ __all__ = [
 _LEAST = math.exp(-100)
 
 
-@registered("BCELoss")
+@registered("BCELoss", looks=True)
 def binary_cross_entropy(
     input: Tensor, target: Any, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -97,7 +97,7 @@ def binary_focal_loss(
     return reduced(loss, reduction)
 
 
-@registered("SoftMarginLoss")
+@registered("SoftMarginLoss", looks=True)
 def soft_margin_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
     """ln(1 + e^(−y·x)) of a target of 1 or −1: binary cross-entropy of the logit x.
 

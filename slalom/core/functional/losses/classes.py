@@ -166,7 +166,7 @@ def focal_loss(
     return _nll("focal_loss", shifted, log_total, target, weight, ignore_index, reduction, gamma=gamma)
 
 
-@registered("OrdinalLoss")
+@registered("OrdinalLoss", looks=True)
 def ordinal_loss(input: Tensor, target: Any, thresholds: Tensor, *, reduction: str = "mean") -> Tensor:
     """−ln P(y) of ordered classes by one score x: P(y ≤ k) = σ(θ_k − x) with thresholds θ₀ < θ₁ < … (cumulative logit).
 

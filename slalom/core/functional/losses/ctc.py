@@ -24,7 +24,7 @@ _NEVER: Final = -1e30
 """The logarithm of what cannot be: far below any path's, far above where float32 ends, also after many additions."""
 
 
-@registered("CTCLoss")
+@registered("CTCLoss", looks=True)
 def ctc_loss(
     log_probs: Tensor,
     targets: Any,

@@ -29,7 +29,7 @@ def _positive(x: Tensor) -> Tensor:
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------
-@registered("HingeEmbeddingLoss")
+@registered("HingeEmbeddingLoss", looks=True)
 def hinge_embedding_loss(input: Tensor, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
     """x where y is 1, max(0, margin − x) where it is −1: of distances x between what is alike (1), or not (−1).
 
@@ -41,7 +41,7 @@ def hinge_embedding_loss(input: Tensor, target: Any, margin: float = 1.0, *, red
     return reduced(input.where(target == 1, _positive(margin - input)), reduction)
 
 
-@registered("MarginRankingLoss")
+@registered("MarginRankingLoss", looks=True)
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -57,7 +57,7 @@ def margin_ranking_loss(
     return reduced(_positive(margin - target * (input1 - input2)), reduction)
 
 
-@registered("CosineEmbeddingLoss")
+@registered("CosineEmbeddingLoss", looks=True)
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -187,7 +187,7 @@ def multi_margin_loss(
     return reduced(loss, reduction)
 
 
-@registered("MultiLabelMarginLoss")
+@registered("MultiLabelMarginLoss", looks=True)
 def multilabel_margin_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:
     """Σⱼ Σᵢ max(0, 1 − (xⱼ − xᵢ)) / C over classes j that are there and classes i that are not.
 

@@ -151,7 +151,7 @@ def quantile_loss(
 
 
 # --- likelihoods --------------------------------------------------------------------------------------------------
-@registered("GaussianNLLLoss")
+@registered("GaussianNLLLoss", looks=True)
 def gaussian_nll_loss(
     input: Tensor,
     target: Any,
@@ -187,7 +187,7 @@ def gaussian_nll_loss(
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
-@registered("PoissonNLLLoss")
+@registered("PoissonNLLLoss", looks=True)
 def poisson_nll_loss(
     input: Tensor,
     target: Any,
@@ -218,7 +218,7 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
-@registered("KLDivLoss")
+@registered("KLDivLoss", looks=True)
 def kl_div(input: Tensor, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """y·(ln y − x) of log-probabilities x and probabilities y (0 where y is 0), or eʸ·(y − x) with ``log_target``.
 
