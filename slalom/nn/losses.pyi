@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from slalom.core.tensor import Tensor
-from slalom.nn.module import Module
+from slalom.nn.loss import Loss
 
 __all__ = [
     "BCELoss",
@@ -39,7 +39,7 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
 ]
 
-class BCELoss(Module):
+class BCELoss(Loss):
     """−(y ln p + (1 − y) ln(1 − p)) of probabilities p; each logarithm is at least −100."""
     weight: Tensor | None
     reduction: str
@@ -47,7 +47,7 @@ class BCELoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class BCEWithLogitsLoss(Module):
+class BCEWithLogitsLoss(Loss):
     """Binary cross-entropy of σ(x), computed as (1 − y)·x + (1 + (w₊ − 1)·y)·ln(1 + e⁻ˣ), which never overflows."""
     weight: Tensor | None
     reduction: str
@@ -62,7 +62,7 @@ class BCEWithLogitsLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class BinaryFocalLoss(Module):
+class BinaryFocalLoss(Loss):
     """−α_t (1 − p_t)^γ ln p_t of logits, where p_t is the probability of what is true: easy examples count
     little."""
     alpha: float | None
@@ -72,7 +72,7 @@ class BinaryFocalLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class CTCLoss(Module):
+class CTCLoss(Loss):
     """−ln Σ exp(Σₜ log_probs[t, πₜ]) over all paths π that spell the target; ∞ where the input is too short for
     one."""
     blank: int
@@ -82,7 +82,7 @@ class CTCLoss(Module):
     def forward(self, log_probs: Tensor, targets: Any, input_lengths: Any, target_lengths: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class CosineEmbeddingLoss(Module):
+class CosineEmbeddingLoss(Loss):
     """1 − cos(x₁, x₂) where y is 1, max(0, cos(x₁, x₂) − margin) where it is −1."""
     margin: float
     reduction: str
@@ -90,7 +90,7 @@ class CosineEmbeddingLoss(Module):
     def forward(self, input1: Tensor, input2: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class CrossEntropyLoss(Module):
+class CrossEntropyLoss(Loss):
     """Cross-entropy −Σ_c w_c·q_c·ln softmax(x)_c of logits x, where q is a class number or probabilities of
     classes."""
     weight: Tensor | None
@@ -108,7 +108,7 @@ class CrossEntropyLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class FocalLoss(Module):
+class FocalLoss(Loss):
     """−wₜ (1 − pₜ)^γ ln pₜ of logits, with p = softmax(x) and class numbers t: easy examples count little."""
     weight: Tensor | None
     gamma: float
@@ -125,7 +125,7 @@ class FocalLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class GaussianNLLLoss(Module):
+class GaussianNLLLoss(Loss):
     """½(ln v + (x − y)²/v) of a normal distribution with mean x and variance v; ``full`` adds ½ ln 2π."""
     full: bool
     eps: float
@@ -134,7 +134,7 @@ class GaussianNLLLoss(Module):
     def forward(self, input: Tensor, target: Any, var: Tensor | float) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class HingeEmbeddingLoss(Module):
+class HingeEmbeddingLoss(Loss):
     """x where y is 1, max(0, margin − x) where it is −1: of distances x between what is alike (1), or not (−1)."""
     margin: float
     reduction: str
@@ -142,7 +142,7 @@ class HingeEmbeddingLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class HuberLoss(Module):
+class HuberLoss(Loss):
     """d² / 2 where d = |x − y| ≤ δ, else δ(d − δ/2)."""
     reduction: str
     delta: float
@@ -150,7 +150,7 @@ class HuberLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class KLDivLoss(Module):
+class KLDivLoss(Loss):
     """y·(ln y − x) of log-probabilities x and probabilities y (0 where y is 0), or eʸ·(y − x) with
     ``log_target``."""
     reduction: str
@@ -159,28 +159,28 @@ class KLDivLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class L1Loss(Module):
+class L1Loss(Loss):
     """Absolute error |x − y|, least at the median; derivative 0 at 0."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class LogCoshLoss(Module):
+class LogCoshLoss(Loss):
     """ln cosh(x − y): half the squared error near 0, the absolute error less ln 2 far from it."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class MSELoss(Module):
+class MSELoss(Loss):
     """Squared error (x − y)², the mean over all elements by default."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class MarginRankingLoss(Module):
+class MarginRankingLoss(Loss):
     """max(0, margin − y·(x₁ − x₂)): y = 1 where x₁ should be the larger, −1 where x₂ should."""
     margin: float
     reduction: str
@@ -188,14 +188,14 @@ class MarginRankingLoss(Module):
     def forward(self, input1: Tensor, input2: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class MultiLabelMarginLoss(Module):
+class MultiLabelMarginLoss(Loss):
     """Σⱼ Σᵢ max(0, 1 − (xⱼ − xᵢ)) / C over classes j that are there and classes i that are not."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class MultiLabelSoftMarginLoss(Module):
+class MultiLabelSoftMarginLoss(Loss):
     """Binary cross-entropy of logits, the mean over the last axis: each class is there or not, for itself."""
     weight: Tensor | None
     reduction: str
@@ -203,7 +203,7 @@ class MultiLabelSoftMarginLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class MultiMarginLoss(Module):
+class MultiMarginLoss(Loss):
     """Σ_(i ≠ t) wₜ · max(0, margin − xₜ + xᵢ)ᵖ / C of scores x and class numbers t."""
     p: int
     margin: float
@@ -220,7 +220,7 @@ class MultiMarginLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class NLLLoss(Module):
+class NLLLoss(Loss):
     """−wₜ·xₜ of log-probabilities x at class numbers t; "mean" divides by Σ wₜ."""
     weight: Tensor | None
     ignore_index: int
@@ -229,7 +229,7 @@ class NLLLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class OrdinalLoss(Module):
+class OrdinalLoss(Loss):
     """−ln P(y) of ordered classes by one score x: P(y ≤ k) = σ(θ_k − x) with thresholds θ₀ < θ₁ < … (cumulative
     logit)."""
     reduction: str
@@ -237,7 +237,7 @@ class OrdinalLoss(Module):
     def forward(self, input: Tensor, target: Any, thresholds: Tensor) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class PoissonNLLLoss(Module):
+class PoissonNLLLoss(Loss):
     """eˣ − y·x of counts y with the expected count eˣ; without ``log_input`` x − y·ln(x + ε), with x itself
     expected."""
     log_input: bool
@@ -255,7 +255,7 @@ class PoissonNLLLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class QuantileLoss(Module):
+class QuantileLoss(Loss):
     """The pinball loss q·e where e = y − x ≥ 0, else (q − 1)·e: least where x is the q-quantile of y."""
     quantile: float | Sequence[float]
     reduction: str
@@ -263,7 +263,7 @@ class QuantileLoss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class SmoothL1Loss(Module):
+class SmoothL1Loss(Loss):
     """d² / 2β where d = |x − y| < β, else d − β/2. β = 0: absolute error."""
     reduction: str
     beta: float
@@ -271,14 +271,14 @@ class SmoothL1Loss(Module):
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class SoftMarginLoss(Module):
+class SoftMarginLoss(Loss):
     """ln(1 + e^(−y·x)) of a target of 1 or −1: binary cross-entropy of the logit x."""
     reduction: str
     def __init__(self, *, reduction: str = 'mean') -> None: ...
     def forward(self, input: Tensor, target: Any) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class TripletMarginLoss(Module):
+class TripletMarginLoss(Loss):
     """max(0, d(a, p) − d(a, n) + margin) with the p-norm's distance; ``swap``: min(d(a, n), d(p, n)) for d(a,
     n)."""
     margin: float
@@ -298,7 +298,7 @@ class TripletMarginLoss(Module):
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor: ...
     def extra_repr(self) -> str: ...
 
-class TripletMarginWithDistanceLoss(Module):
+class TripletMarginWithDistanceLoss(Loss):
     """``triplet_margin_loss`` with any distance, a function of two tensors; None: ``pairwise_distance``."""
     distance_function: Callable[[Tensor, Tensor], Tensor] | None
     margin: float

@@ -16,7 +16,7 @@ class Entry(NamedTuple):
     Its parameters without a default are tensors that a call gives, unless they are declared to be numbers; the others
     are options of the layer. ``training`` is the layer's mode. ``without``: options that the function has and the layer
     has not. ``text``: how the options print, as a format; None: each with its name, ``inplace`` only where it is on.
-    ``looks``: whether it refuses values of its inputs, which it cannot while they are recorded.
+    ``looks``: whether it refuses values of its inputs, or calls a user's function: it must run to do so.
     """
 
     function: Callable[..., Any]

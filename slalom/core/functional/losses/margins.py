@@ -106,7 +106,7 @@ def triplet_margin_loss(
     return _triplet("triplet_margin_loss", (anchor, positive, negative), distance, margin, swap, reduction)
 
 
-@registered("TripletMarginWithDistanceLoss")
+@registered("TripletMarginWithDistanceLoss", looks=True)
 def triplet_margin_with_distance_loss(
     anchor: Tensor,
     positive: Tensor,
