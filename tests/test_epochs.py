@@ -120,6 +120,16 @@ def test_a_trainer_goes_from_data_to_data(monkeypatch: pytest.MonkeyPatch) -> No
     assert_same(state(again.model), state(anew.model))
 
 
+def test_a_small_step_is_never_tried_on_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order of its rows would be worth."""
+    monkeypatch.setattr("slalom.compiler.runtime._chosen", [])
+    monkeypatch.setattr("slalom.compiler.runtime.available_cpus", lambda: 2)
+    trainer, n = trainer_of(), 20_000
+    trainer.fit((np.tile(X, (67, 1))[:n], np.tile(Y, 67)[:n]), batch_size=32, epochs=2, progress=False)
+    (loop,) = trainer.program._loops
+    assert any(call.ways > 1 for call in loop.table.calls) and not loop.shared and loop.pace._choices == [1]
+
+
 def test_the_data_are_let_go_after_a_fit() -> None:
     trainer, x = trainer_of(), X.copy()
     trainer.fit((x, Y), batch_size=64, epochs=3, progress=False)

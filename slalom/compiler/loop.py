@@ -169,8 +169,9 @@ class Loop:
 
     @property
     def shared(self) -> bool:
-        """Whether any of its work is worth more than one thread."""
-        return any(call.ways > 1 for call in self.table.calls)
+        """Whether any of the work of its steps is worth more than one thread."""
+        sections = self.table.sections if self._epochs is None else self.table.sections[1:-1]
+        return any(call.ways > 1 for section in sections for call in section.calls)
 
     def ahead(self, epoch: int) -> int:
         """How many epochs, from this one on, one run can make."""
