@@ -182,7 +182,7 @@ class _Emitter:
             row = b.sub(rest, b.mul(panel, size))
             count = b.intrinsic("smin", b.sub(size, row), b.sub(b.end, task.get()))
             self.run(batch, panel, b.add(first, row), count)
-            task.set(b.add(task.get(), count))
+            task.set(b.hidden(b.add(task.get(), count)))
             again.append(b.compare("slt", task.get(), b.end))
 
     def run(self, batch: Value, panel: Value, first: Value, count: Value) -> None:
@@ -204,7 +204,7 @@ class _Emitter:
             here = tile.get()
             stop = b.intrinsic("smin", b.add(here, b.number(_CHUNK)), end)
             self.chunk(batch, n, (here, stop), a, right, whole, masks)
-            tile.set(stop)
+            tile.set(b.hidden(stop))
             again.append(b.compare("slt", stop, end))
 
     def chunk(
@@ -234,7 +234,7 @@ class _Emitter:
                         b.store(value.get(), b.offset(kept, at, self.vector), 64)
                 with b.when(b.binary("xor", later, literal(1, later.type))):
                     self.finish(batch, m, n, [value.get() for value in sums], masks)
-            depth.set(b.add(done, most))
+            depth.set(b.hidden(b.add(done, most)))
             again.append(later)
 
     def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
@@ -283,9 +283,9 @@ class _Emitter:
                 for v, vector in enumerate(vectors):
                     into = sums[r * len(masks) + v]
                     into.set(self.multiply_add(element, vector, into.get()))
-            at.set(b.add(column, self.a_k))
-            line.set(b.offset(here, self.b_row, self.scalar))
-            left.set(b.sub(left.get(), b.number(1)))
+            at.set(b.hidden(b.add(column, self.a_k)))
+            line.set(b.hidden(b.offset(here, self.b_row, self.scalar)))
+            left.set(b.hidden(b.sub(left.get(), b.number(1))))
             again.append(b.compare("sgt", left.get(), b.number(0)))
 
     def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
