@@ -17,7 +17,7 @@ Source: Goto and van de Geijn, 2008 (panels); Van Zee and van de Geijn, 2015 (BL
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -148,6 +148,14 @@ def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *
         _Emitter(b, product, operands, epilogue, direct).runs()
 
 
+class _Stretch(NamedTuple):
+    """So many steps along k after those that are done, and whether more come later."""
+
+    done: Value
+    length: Value
+    later: Value
+
+
 class _Emitter:
     """Writes one kernel, from the outermost loop inwards."""
 
@@ -156,7 +164,8 @@ class _Emitter:
         self.scalar, self.vector = Type(product.scalar), Type(product.scalar, LANES)
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
-        self.tile = None if direct else b.stack(self.vector, product.rows * product.vectors)
+        self.direct = direct
+        self.tile = b.stack(self.vector, product.rows * (1 if direct else product.vectors))
         self.kept = b.stack(self.vector, _CHUNK * product.rows * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
@@ -194,48 +203,75 @@ class _Emitter:
             start = b.add(start, b.mul(batch, self.word("b_batch")))
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
-        left = b.sub(self.n, n)
-        whole = b.compare("sge", left, b.number(product.columns))
-        masks = [b.lanes_below(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
-        # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
-        masks = [b.binary("or", mask, literal(0, mask.type)) for mask in masks]
         end, tile = b.add(first, count), b.variable(first)
         with b.repeat_while() as again:
             here = tile.get()
             stop = b.intrinsic("smin", b.add(here, b.number(_CHUNK)), end)
-            self.chunk(batch, n, (here, stop), a, right, whole, masks)
+            self.chunk(batch, n, (here, stop), a, right)
             tile.set(b.hidden(stop))
             again.append(b.compare("slt", stop, end))
 
-    def chunk(
-        self, batch: Value, n: Value, tiles: tuple[Value, Value], a: Value, right: Value, whole: Value,
-        masks: list[Value],
-    ) -> None:  # fmt: skip
+    def chunk(self, batch: Value, n: Value, tiles: tuple[Value, Value], a: Value, right: Value) -> None:
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
-        lie in memory, as they are: a chain that is interrupted is the same chain."""
+        lie in memory, as they are: a chain that is interrupted is the same chain.
+
+        A masked load costs a place among the multiplications, so that whole tiles go without; in the others, the
+        vectors are done one by one, as far as there are columns."""
         b, product, most = self.b, self.product, self.b.number(self.product.depth)
+        left = b.sub(self.n, n)
         depth = b.variable(b.number(0))
         with b.repeat_while() as again:
             done = depth.get()
-            left = b.sub(self.k, done)
-            length, later = b.intrinsic("smin", left, most), b.compare("sgt", left, most)
+            rest = b.sub(self.k, done)
+            stretch = _Stretch(done, b.intrinsic("smin", rest, most), b.compare("sgt", rest, most))
             a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
             b_here = b.offset(right, b.mul(done, self.b_row), self.scalar)
             with b.loop(*tiles) as i:
                 m = b.mul(i, b.number(product.rows))
-                sums = [b.variable(literal(0, self.vector)) for _ in range(product.rows * product.vectors)]
-                kept = b.offset(self.kept, b.mul(b.sub(i, tiles[0]), b.number(len(sums))), self.vector)
-                with b.when(b.compare("sgt", done, b.number(0))):
-                    for at, value in enumerate(sums):
-                        value.set(b.load(self.vector, b.offset(kept, at, self.vector), 64))
-                self.add(self.row_addresses(a_here, i, m), b_here, length, sums, whole, masks)
-                with b.when(later):
-                    for at, value in enumerate(sums):
-                        b.store(value.get(), b.offset(kept, at, self.vector), 64)
-                with b.when(b.binary("xor", later, literal(1, later.type))):
-                    self.finish(batch, m, n, [value.get() for value in sums], masks)
+                kept = b.mul(b.sub(i, tiles[0]), b.number(product.rows * product.vectors))
+                rows = self.row_addresses(a_here, i, m)
+                if product.vectors == 1:
+                    self.piece((batch, m, n), rows, b_here, stretch, kept, 1, self.mask(left))
+                else:
+                    whole, every = b.compare("sge", left, b.number(product.columns)), literal(1, Type("i1", LANES))
+                    with b.when(whole):
+                        self.piece((batch, m, n), rows, b_here, stretch, kept, product.vectors, every)
+                    filled = b.binary("udiv", b.add(left, b.number(LANES - 1)), b.number(LANES))
+                    with b.when(self.opposite(whole)), b.loop(0, filled) as v:
+                        at = b.mul(v, b.number(LANES))
+                        kept = b.add(kept, b.mul(v, b.number(product.rows)))
+                        mask, place = self.mask(b.sub(left, at)), b.offset(b_here, at, self.scalar)
+                        self.piece((batch, m, b.add(n, at)), rows, place, stretch, kept, 1, mask)
             depth.set(b.hidden(b.add(done, most)))
-            again.append(later)
+            again.append(stretch.later)
+
+    def mask(self, left: Value) -> Value:
+        """The lanes that are columns."""
+        mask = self.b.lanes_below(left)
+        # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
+        return self.b.binary("or", mask, literal(0, mask.type))
+
+    def opposite(self, condition: Value) -> Value:
+        return self.b.binary("xor", condition, literal(1, condition.type))
+
+    def piece(
+        self, at: tuple[Value, Value, Value], rows: list[Value], right: Value, stretch: _Stretch, kept: Value,
+        vectors: int, mask: Value,
+    ) -> None:  # fmt: skip
+        """One stretch of so many vectors of a tile; ``at``: batch, row and column of its first sum."""
+        b = self.b
+        place = b.offset(self.kept, kept, self.vector)
+        sums = [b.variable(literal(0, self.vector)) for _ in range(self.product.rows * vectors)]
+        with b.when(b.compare("sgt", stretch.done, b.number(0))):
+            for i, value in enumerate(sums):
+                value.set(b.load(self.vector, b.offset(place, i, self.vector), 64))
+        with b.when(b.compare("sgt", stretch.length, b.number(0))):
+            self.chain(rows, right, stretch.length, sums, vectors, mask)
+        with b.when(stretch.later):
+            for i, value in enumerate(sums):
+                b.store(value.get(), b.offset(place, i, self.vector), 64)
+        with b.when(self.opposite(stretch.later)):
+            self.finish(at, [value.get() for value in sums], vectors, mask)
 
     def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
         """Where each row of tile i, whose first row is m, begins; rows beyond M repeat the last one."""
@@ -250,38 +286,20 @@ class _Emitter:
             found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def add(
-        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], whole: Value, masks: list[Value]
-    ) -> None:
-        """So many products to each sum of a tile. A masked load costs a place among the multiplications, so whole tiles
-        go without; the others are made vector by vector, as far as there are columns."""
-        b = self.b
-        with b.when(b.compare("sgt", length, b.number(0))):
-            with b.when(whole):
-                self.chain(rows, right, length, sums, [None] * len(masks))
-            with b.when(b.binary("xor", whole, literal(1, whole.type))):
-                for v, mask in enumerate(masks):
-                    with b.when(b.extract(mask)):
-                        place = b.offset(right, v * LANES, self.scalar)
-                        self.chain(rows, place, length, sums[v :: len(masks)], [mask])
-
     def chain(
-        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: Sequence[Value | None]
+        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], vectors: int, mask: Value
     ) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
         at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(length)
         with b.repeat_while(1000) as again:
             here, column = line.get(), at.get()
-            places = [b.offset(here, v * LANES, self.scalar) for v in range(len(masks))]
-            vectors = [
-                b.load(self.vector, place) if mask is None else b.load_masked(self.vector, place, mask)
-                for place, mask in zip(places, masks, strict=True)
-            ]
+            places = [b.offset(here, v * LANES, self.scalar) for v in range(vectors)]
+            found = [b.load_masked(self.vector, place, mask) for place in places]
             for r, row in enumerate(rows):
                 element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
-                for v, vector in enumerate(vectors):
-                    into = sums[r * len(masks) + v]
+                for v, vector in enumerate(found):
+                    into = sums[r * vectors + v]
                     into.set(self.multiply_add(element, vector, into.get()))
             at.set(b.hidden(b.add(column, self.a_k)))
             line.set(b.hidden(b.offset(here, self.b_row, self.scalar)))
@@ -295,24 +313,24 @@ class _Emitter:
             return self.b.binary("or", self.b.binary("and", x, y), total)
         return self.b.add(self.b.mul(x, y), total)
 
-    def finish(self, batch: Value, m: Value, n: Value, sums: list[Value], masks: list[Value]) -> None:
-        """The epilogue for the tile's rows that exist."""
-        b, vectors = self.b, self.product.vectors
+    def finish(self, at: tuple[Value, Value, Value], sums: list[Value], vectors: int, mask: Value) -> None:
+        """The epilogue for the rows that exist."""
+        b, (batch, m, n) = self.b, at
         columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
-        if self.tile is None:
+        if self.direct and vectors == self.product.vectors:
             for number in range(self.product.rows):
                 row = b.add(m, b.number(number))
                 with b.when(b.compare("slt", row, self.m)):
-                    for v, mask in enumerate(masks):
-                        self.epilogue(b, row, columns[v], sums[number * vectors + v], mask, batch)
+                    for v, column in enumerate(columns):
+                        self.epilogue(b, row, column, sums[number * vectors + v], mask, batch)
             return
         for i, value in enumerate(sums):
             b.store(value, b.offset(self.tile, i, self.vector), 64)
         with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.number(self.product.rows))) as r:
-            for v, mask in enumerate(masks):
+            for v, column in enumerate(columns):
                 place = b.add(b.mul(r, b.number(vectors)), b.number(v))
                 found = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
-                self.epilogue(b, b.add(m, r), columns[v], found, mask, batch)
+                self.epilogue(b, b.add(m, r), column, found, mask, batch)
 
 
 @dataclass(frozen=True)

@@ -361,10 +361,15 @@ class Builder:
 
     def load_masked(self, type: Type, pointer: Value, mask: Value) -> Value:
         """Lanes of an unaligned vector in memory; 0 where the mask is off, and nothing is touched there."""
+        if mask.text == literal(1, mask.type).text:
+            return self.load(type, pointer)
         return self._masked_load("load", type, pointer, mask)
 
     def store_masked(self, value: Value, pointer: Value, mask: Value) -> None:
         """The lanes where the mask is on to an unaligned vector in memory."""
+        if mask.text == literal(1, mask.type).text:
+            self.store(value, pointer)
+            return
         self._masked_store("store", value, pointer, mask)
 
     def gather(self, type: Type, pointers: Value, mask: Value) -> Value:

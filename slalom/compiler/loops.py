@@ -117,7 +117,7 @@ class Nest:
         def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: Value) -> None:
             self._fit_memo()
             depth = b.depth
-            self._memo[depth] = {}  # it may be called for one vector after the other in the same loop
+            self._memo[1:] = [{} for _ in range(depth)]  # what was written for another vector may be in another branch
             self._lane, self._mask, self._lanes = n, mask, LANES
             self._place |= {m: at_m, n: at_n}
             self._depths |= dict.fromkeys((*batch, m, n), depth)
