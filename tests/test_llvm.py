@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,34 @@ def test_texts_with_support_and_functions_of_the_c_library(images: bool, monkeyp
         assert x[0] == np.fmod(np.float32(9), np.float32(modulus))
 
 
+@pytest.mark.parametrize("processors", [1, 2, 5])
+def test_many_are_compiled_by_several_threads(processors: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(llvm, "available_cpus", lambda: processors)
+    monkeypatch.setattr(llvm, "LINES", 20)
+    constants = [100 * processors + i / 16 for i in range(9)]
+    shares, real = [], llvm._module
+
+    def module(units: Any, machine: Any) -> Any:
+        shares.append((threading.current_thread(), len(units)))
+        return real(units, machine)
+
+    monkeypatch.setattr(llvm, "_module", module)
+    addresses = llvm.load([polynomial(c) for c in constants])
+    for constant, address in zip(constants, addresses, strict=True):
+        np.testing.assert_array_equal(run(address), expected(constant))
+    assert len({thread for thread, _ in shares}) == processors and sum(n for _, n in shares) == len(constants)
+
+
+@pytest.mark.parametrize("place", [0, 5])
+def test_what_is_not_valid_is_an_error_in_any_thread(place: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(llvm, "available_cpus", lambda: 6)
+    monkeypatch.setattr(llvm, "LINES", 1)
+    texts = {f"f{i}": TEXT.format(name=f"f{i}", modulus=f"{i + 3}.0") for i in range(6)}
+    texts[f"f{place}"] = texts[f"f{place}"].replace("store float %rest", "store float %nothing")
+    with pytest.raises(RuntimeError, match="nothing"):
+        llvm.load(texts, SUPPORT)
+
+
 def test_the_same_text_with_other_support_is_another_function():
     text = {"scaled": TEXT.format(name="scaled", modulus="1.0e9")}
     one = llvm.load(text, SUPPORT)["scaled"]
@@ -167,7 +196,8 @@ def test_an_image_refuses_writable_data_and_survives_packing():
     machine, binding = llvm._machine(llvm.Target.host()), llvm._binding()
     with pytest.raises(ValueError, match="writable data"):
         image.from_object(machine.emit_object(binding.parse_assembly("@x = global i64 5")))
-    made = image.from_object(machine.emit_object(llvm._module([llvm._unit(polynomial(6.0))], llvm.Target.host())))
+    with llvm._module([llvm._unit(polynomial(6.0))], machine) as module:
+        made = image.from_object(machine.emit_object(module))
     assert image.Image.unpack(made.pack()) == made and len(made.symbols) == 1
 
 

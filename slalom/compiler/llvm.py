@@ -1,9 +1,9 @@
 """From LLVM IR as text to machine code in memory, through llvmlite: the one module that imports it.
 
 ``load`` takes finished functions and gives their addresses. What neither this process nor the cache on disk holds is
-compiled in one LLVM module. The text comes tiled and vectorised, so that one pass runs (sroa: variables into
-registers) and then code generation. Code lives as long as the process. llvmlite is imported when something is to be
-compiled, not before: its import takes longer than a start from the cache.
+compiled in LLVM modules, as many as there are processors, at once. The text comes tiled and vectorised, so that one
+pass runs (sroa: variables into registers) and then code generation. Code lives as long as the process. llvmlite is
+imported when something is to be compiled, not before: its import takes longer than a start from the cache.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import os
 import platform
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple, overload
 
 from slalom.compiler import cache, image, mathlib
 from slalom.compiler.ir import Builder
+from slalom.compiler.runtime import available_cpus
 from slalom.compiler.times import Times, spent, timed
 from slalom.errors import MissingExtraError
 
@@ -69,6 +70,8 @@ class _Unit(NamedTuple):
     functions: frozenset[tuple[str, str]] = frozenset()
 
 
+LINES: Final = 400
+"""Of a module at least: some 10 ms of code generation, and a module takes 3 ms for itself."""
 _lock: Final = threading.RLock()
 _addresses: Final[dict[tuple[Target, str], int]] = {}
 _latest: list[Loaded] = []
@@ -98,7 +101,7 @@ def load(
     """The addresses of finished functions: of builders in order, or of texts by the names that they define.
 
     ``support``: declarations and internal functions that the texts call (a builder knows its own). What was loaded
-    before is not compiled again; the rest is compiled in one module.
+    before is not compiled again.
     Raises: MissingExtraError without llvmlite; RuntimeError with LLVM's message for a text that is not valid.
     """
     if isinstance(kernels, Mapping):
@@ -134,15 +137,15 @@ def kernel_stats() -> Loaded:
 
 def optimized(builder: Builder, target: Target | None = None) -> str:
     """A kernel's IR as code generation meets it."""
-    with _lock:
-        return str(_module([_unit(builder)], target or _host()))
+    with _lock, _module([_unit(builder)], _machine(target or _host())) as module:
+        return str(module)
 
 
 def assembly(builder: Builder, target: Target | None = None) -> str:
     """A kernel's machine code as text."""
-    with _lock:
-        target = target or _host()
-        return str(_machine(target).emit_assembly(_module([_unit(builder)], target)))
+    machine = _machine(target or _host())
+    with _lock, _module([_unit(builder)], machine) as module:
+        return str(machine.emit_assembly(module))
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -206,7 +209,6 @@ def _processor() -> str:
     return platform.processor()
 
 
-@functools.cache
 def _machine(target: Target) -> Any:
     """Position-independent code in the small model: constants are read relative to the instruction, not by movabs."""
     of = _binding().Target.from_default_triple()
@@ -229,18 +231,28 @@ def _joined(units: Iterable[_Unit]) -> str:
     return "\n".join([*declared, *others, *(unit.text for unit in units), _ATTRIBUTES])
 
 
-def _module(units: Iterable[_Unit], target: Target) -> Any:
-    """The module of these functions after the passes."""
+@contextmanager
+def _module(units: Iterable[_Unit], machine: Any) -> Iterator[Any]:
+    """The module of these functions after the passes, in a context of its own, which no other thread uses. Both end
+    here, in this order; left to the garbage collector, the context may be the first."""
     binding = _binding()
-    with timed("parse"):
-        module = binding.parse_assembly(_joined(units))
-        module.verify()  # what is not valid would end the process in code generation; 2 % of the time
-    with timed("passes"):
-        builder = binding.create_pass_builder(_machine(target), binding.create_pipeline_tuning_options(0))
-        manager = binding.create_new_module_pass_manager()
-        manager.add_sroa_pass()
-        manager.run(module, builder)
-    return module
+    with binding.create_context() as context:
+        with timed("parse"):
+            module = binding.parse_assembly(_joined(units), context)
+        with module:
+            with timed("parse"):
+                module.verify()  # what is not valid would end the process in code generation; 2 % of the time
+            with timed("passes"):
+                _run_passes(module, machine)
+            yield module
+
+
+def _run_passes(module: Any, machine: Any) -> None:
+    binding = _binding()
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(0))
+    manager = binding.create_new_module_pass_manager()
+    manager.add_sroa_pass()
+    manager.run(module, builder)
 
 
 def _load(units: Sequence[_Unit], target: Target) -> list[int]:
@@ -252,24 +264,89 @@ def _load(units: Sequence[_Unit], target: Target) -> list[int]:
             with timed("disk"):
                 missing = {key: unit for key, unit in missing.items() if not _from_disk(key, target)}
         if missing:
-            _compile([*missing.values()], target)
+            _compile(_shares([*missing.values()]), target)
         _latest[:] = [Loaded(len(units), wanted - len(missing), len(missing), spent().since(before))]
         return [_addresses[target, unit.key] for unit in units]
 
 
-def _compile(units: Sequence[_Unit], target: Target) -> None:
-    """Compile functions in one module, and place and keep them."""
-    module = _module(units, target)
+def _shares(units: list[_Unit]) -> list[list[_Unit]]:
+    """The functions of each module: as many modules as there are processors, or fewer, and about equally long."""
+    lines = {unit.key: unit.text.count("\n") for unit in units}
+    shares: list[list[_Unit]] = [[] for _ in range(max(1, min(available_cpus(), sum(lines.values()) // LINES)))]
+    lengths = [0] * len(shares)
+    for unit in sorted(units, key=lambda unit: lines[unit.key], reverse=True):
+        least = lengths.index(min(lengths))
+        shares[least].append(unit)
+        lengths[least] += lines[unit.key]
+    return [share for share in shares if share]
+
+
+def _compile(shares: list[list[_Unit]], target: Target) -> None:
+    """Compile each share of functions in a module and a thread of its own; place and keep them."""
+    made: list[bytes | BaseException | None] = [None] * len(shares)
+
+    def work(number: int) -> None:
+        try:
+            machine = _machine(target)
+            with _module(shares[number], machine) as module, timed("codegen"):
+                made[number] = _object(machine, module)
+        except BaseException as error:  # raised again where it is waited for
+            made[number] = error
+
+    _binding()
+    others = [threading.Thread(target=work, args=(n,), name="slalom compiles") for n in range(1, len(shares))]
+    for thread in others:
+        thread.start()
+    work(0)
     with timed("codegen"):
-        code = _machine(target).emit_object(module)
-    with timed("link"):
-        if _images():
-            made = image.from_object(code)
-            made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
-            _place(made, target)
-            cache.put([_entry(unit.key, target) for unit in units], made.pack())
-        else:
-            _link(code, units, target)
+        for thread in others:
+            thread.join()
+    for share, code in zip(shares, made, strict=True):
+        if isinstance(code, BaseException):
+            raise code
+        assert code is not None, "its thread has ended"
+        with timed("link"):
+            _keep(code, share, target)
+
+
+def _object(machine: Any, module: Any) -> bytes:
+    """The object file of a module, without the lock under which llvmlite lets one thread at a time into LLVM: they may
+    all be there as long as each has its own context, module and machine."""
+    library, error = _unlocked(), ctypes.c_char_p()
+    buffer = library.LLVMPY_TargetMachineEmitToMemory(machine, module, 1, ctypes.byref(error))
+    if not buffer:
+        raise RuntimeError(f"LLVM generates no code: {(error.value or b'').decode(errors='replace')}")
+    try:
+        return ctypes.string_at(library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer))
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+@functools.cache
+def _unlocked() -> Any:
+    """The functions of llvmlite's library that are called without its lock."""
+    library, pointer = ctypes.CDLL(_binding().ffi.lib._name), ctypes.c_void_p
+    emit = library.LLVMPY_TargetMachineEmitToMemory
+    emit.argtypes, emit.restype = [pointer, pointer, ctypes.c_int, pointer], pointer
+    for name, result in {
+        "GetBufferStart": pointer,
+        "GetBufferSize": ctypes.c_size_t,
+        "DisposeMemoryBuffer": None,
+    }.items():
+        function = getattr(library, f"LLVMPY_{name}")
+        function.argtypes, function.restype = [pointer], result
+    return library
+
+
+def _keep(code: bytes, units: Sequence[_Unit], target: Target) -> None:
+    """Place functions, and keep them on disk."""
+    if not _images():
+        _link(code, units, target)
+        return
+    made = image.from_object(code)
+    made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
+    _place(made, target)
+    cache.put([_entry(unit.key, target) for unit in units], made.pack())
 
 
 def _from_disk(key: str, target: Target) -> bool:
