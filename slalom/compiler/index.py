@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from slalom.core.primitive import Params
@@ -22,8 +22,7 @@ KEPT: Final = 1 << 14
 """Of how many arguments the results are kept."""
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """One loop of a kernel."""
 
     number: int
@@ -58,33 +57,48 @@ class Element:
 Atom = Axis | Quotient | Remainder | Element
 
 
-@dataclass(frozen=True)
 class Expr:
-    """constant + Σ coefficient · atom."""
+    """constant + Σ coefficient · atom. It never changes, and what is asked of it often is kept.
 
-    terms: tuple[tuple[Atom, int], ...] = ()
-    constant: int = 0
+    ``range``: the least and the largest value · ``axes``: the numbers of the axes that it depends on.
+    """
+
+    __slots__ = ("_axes", "_hash", "_range", "constant", "terms")
+
+    def __init__(self, terms: tuple[tuple[Atom, int], ...] = (), constant: int = 0) -> None:
+        self.terms, self.constant = terms, constant
+        self._hash: int | None = None
+        self._range: tuple[int, int] | None = None
+        self._axes: frozenset[int] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Expr) and self.constant == other.constant and self.terms == other.terms
+        )
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash((self.terms, self.constant))
         return self._hash
 
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.terms, self.constant))
+    def __repr__(self) -> str:
+        return f"Expr({self})"
 
-    @cached_property
+    @property
     def range(self) -> tuple[int, int]:
-        """The least and the largest value."""
-        low = high = self.constant
-        for atom, c in self.terms:
-            a, b = _range(atom)
-            low, high = low + min(a * c, b * c), high + max(a * c, b * c)
-        return low, high
+        if self._range is None:
+            low = high = self.constant
+            for atom, c in self.terms:
+                a, b = _range(atom)
+                low, high = low + min(a * c, b * c), high + max(a * c, b * c)
+            self._range = low, high
+        return self._range
 
-    @cached_property
+    @property
     def axes(self) -> frozenset[int]:
-        """The numbers of the axes that it depends on."""
-        return frozenset().union(*(_axes(atom) for atom, _ in self.terms))
+        if self._axes is None:
+            self._axes = frozenset().union(*(_axes(atom) for atom, _ in self.terms))
+        return self._axes
 
     def coefficient(self, number: int) -> int:
         """Of the axis with this number; that in other atoms does not count."""
@@ -101,11 +115,12 @@ class Expr:
 
     def plus(self, other: Expr, times: int = 1) -> Expr:
         """self + times · other; x//n · n + x % n becomes x again, also where x itself is a quotient."""
+        if not other.terms:
+            return Expr(self.terms, self.constant + times * other.constant)
         terms = dict(self.terms)
         for atom, c in other.terms:
             terms[atom] = terms.get(atom, 0) + times * c
         for atom in [a for a in terms if isinstance(a, Remainder)]:
-            assert isinstance(atom, Remainder), "the list holds nothing else"
             c, pair = terms[atom], _quotient(atom.of, atom.by)
             if c and terms.get(pair, 0) == c * atom.by:
                 del terms[atom], terms[pair]
@@ -206,6 +221,7 @@ def axes_of(shape: Shape) -> Index:
     return tuple(axis(i, n) for i, n in enumerate(shape))
 
 
+@lru_cache(KEPT)
 def strides_of(shape: Shape) -> Shape:
     """Row-major strides in elements."""
     return tuple(size(shape[i + 1 :]) for i in range(len(shape)))
@@ -213,10 +229,23 @@ def strides_of(shape: Shape) -> Shape:
 
 def ravel(index: Index, shape: Shape, strides: Shape | None = None) -> Expr:
     """Where an element is, in elements: its number in row-major order, unless strides say otherwise."""
-    total = ZERO
-    for i, stride in zip(index, strides_of(shape) if strides is None else strides, strict=True):
-        total = total.plus(i, stride)
-    return total
+    return _sum(zip(index, strides_of(shape) if strides is None else strides, strict=True), 0)
+
+
+def _sum(parts: Iterable[tuple[Expr, int]], start: int) -> Expr:
+    """start + Σ times · expression."""
+    parts, constant = tuple(parts), start
+    terms: dict[Atom, int] = {}
+    for expr, times in parts:
+        constant += times * expr.constant
+        for atom, c in expr.terms:
+            if isinstance(atom, Remainder):  # it may find its quotient
+                total = Expr((), start)
+                for each, n in parts:
+                    total = total.plus(each, n)
+                return total
+            terms[atom] = terms.get(atom, 0) + times * c
+    return Expr(tuple([(atom, c) for atom, c in terms.items() if c]), constant)
 
 
 def unravel(flat: Expr, shape: Shape) -> Index:
@@ -378,10 +407,7 @@ def _cases(
 
 def substituted(expr: Expr, axes: Sequence[Expr]) -> Expr:
     """The expression with other expressions in place of its axes."""
-    total = Expr((), expr.constant)
-    for atom, c in expr.terms:
-        total = total.plus(_substituted(atom, axes), c)
-    return total
+    return _sum([(_substituted(atom, axes), c) for atom, c in expr.terms], expr.constant)
 
 
 def _substituted(atom: Atom, axes: Sequence[Expr]) -> Expr:

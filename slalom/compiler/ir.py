@@ -11,30 +11,44 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 LANES: Final = 16
 
 
-class Type(NamedTuple):
-    """A type of LLVM: a scalar, or a vector of ``lanes`` of them."""
+class Type:
+    """A type of LLVM: a scalar, or a vector of ``lanes`` of them. Equal ones are one object.
+
+    ``text``: how it is written · ``suffix``: how intrinsics name it (``v16f32``) · ``floating``: whether of floats.
+    """
+
+    __slots__ = ("floating", "lanes", "scalar", "suffix", "text")
+    _made: ClassVar[dict[tuple[str, int], Type]] = {}
 
     scalar: str
-    lanes: int = 0
+    lanes: int
+    text: str
+    suffix: str
+    floating: bool
+
+    def __new__(cls, scalar: str, lanes: int = 0) -> Type:
+        found = cls._made.get((scalar, lanes))
+        if found is None:
+            found = super().__new__(cls)
+            found.scalar, found.lanes, found.floating = scalar, lanes, scalar in ("float", "double")
+            found.text = f"<{lanes} x {scalar}>" if lanes else scalar
+            short = {"float": "f32", "double": "f64"}.get(scalar, scalar)
+            found.suffix = f"v{lanes}{short}" if lanes else short
+            found = cls._made.setdefault((scalar, lanes), found)
+        return found
 
     def __str__(self) -> str:
-        return f"<{self.lanes} x {self.scalar}>" if self.lanes else self.scalar
+        return self.text
 
-    @property
-    def suffix(self) -> str:
-        """How intrinsics name it: ``v16f32``."""
-        return (f"v{self.lanes}" if self.lanes else "") + {"float": "f32", "double": "f64"}.get(
-            self.scalar, self.scalar
-        )
+    __repr__ = __str__
 
-    @property
-    def floating(self) -> bool:
-        return self.scalar in ("float", "double")
+    def __reduce__(self) -> tuple[type[Type], tuple[str, int]]:
+        return Type, (self.scalar, self.lanes)
 
     @property
     def element(self) -> Type:
@@ -56,7 +70,7 @@ class Value(NamedTuple):
     type: Type
 
     def __str__(self) -> str:
-        return f"{self.type} {self.text}"
+        return f"{self.type.text} {self.text}"
 
 
 class Memory(NamedTuple):

@@ -26,8 +26,6 @@ from slalom.compiler.index import (
     Quotient,
     axes_of,
     nested,
-    replaced,
-    substituted,
 )
 from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Number, Type, Value, Variable, literal
 from slalom.compiler.nodes import (
@@ -44,6 +42,7 @@ from slalom.compiler.nodes import (
     walk,
 )
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
+from slalom.compiler.reach import Reach
 from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Written
 from slalom.compiler.tiles import Tiles
@@ -66,7 +65,7 @@ class Nest:
         self.made = graph.made
         self.tasks = 1
         self.loops: list[str] = []
-        self._axes: list[Expr] = list(axes_of(kernel.space))
+        self._reach = Reach(kernel, schedule, list(axes_of(kernel.space)))
         self._place: dict[int, Value] = {}  # where each loop is
         self._depths: dict[int, int] = {}  # in how many loops each axis is known
         self._lane: int | None = None
@@ -78,7 +77,6 @@ class Nest:
         self._across = kernel.kind == "row"  # whether the lanes run along what is reduced
         self._tiles: Tiles | None = None
         self._bad: Variable | None = None
-        self._by_atom: dict[Element, Node] | None = None
 
     # --- products -------------------------------------------------------------------------------------------------
     def product(
@@ -136,7 +134,8 @@ class Nest:
     def run(self) -> Written:
         """The loops of a sweep, row or column kernel."""
         kernel = self.kernel
-        kept, reduced, extents, self._axes = arrange(kernel.space, kernel.reduced, self._exprs())
+        kept, reduced, extents, axes = arrange(kernel.space, kernel.reduced, self._exprs())
+        self._reach = Reach(kernel, self.schedule, axes)
         if self._across and kept and len(reduced) == 1 and extents[reduced[0]] <= LANES:
             self._across, self._tiles = False, Tiles(self.b, kept[-1], reduced[0], extents)
         elif self._across and kept and extents[reduced[-1]] < min(LANES, extents[kept[-1]]):
@@ -144,7 +143,7 @@ class Nest:
         if reduced or not kept:
             self._lane = (reduced if self._across else kept)[-1] if kept or reduced else None
         else:
-            kept, self._lane = along(kept, extents, map(self._sub, self._exprs()))
+            kept, self._lane = along(kept, extents, map(self._reach.over_loops, self._exprs()))
         if self._lane is not None:
             self._lanes = self._lanes_along(extents[self._lane], alone=not kept)
         with ExitStack() as stack:
@@ -311,39 +310,25 @@ class Nest:
         return Written(self.b, self.tasks, tuple(self.loops), self.b.bound)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
-    def _depth(self, node: Node) -> int:
-        """In how many of the open loops a node changes."""
-        if self._guards:
-            return self.b.depth
-        if isinstance(node, Read):
-            return self._depth_of(self.schedule.place(*node))
-        if isinstance(node, Position):
-            return self._depth_of(node.expr)
-        if isinstance(node, Local):
-            return self._depth_of(*self.kernel.members[node.value])
-        if isinstance(node, Apply):
-            return max((self._depth(arg) for arg in node.args), default=0)
-        parts = [condition.expr for conditions, _ in node.cases for condition in conditions]
-        return max([self._depth_of(*parts), *(self._depth(case) for _, case in node.cases if case is not None)])
-
-    def _depth_of(self, *exprs: Expr) -> int:
-        axes = frozenset[int]().union(*(self._sub(e).axes for e in exprs))
-        found = max((self._depths.get(i, 0) for i in axes), default=0)
-        return min(found, self.b.depth)
-
-    def _sub(self, expr: Expr) -> Expr:
-        return substituted(expr, self._axes)
+    def _depth(self, loops: frozenset[int]) -> int:
+        """How many of the open loops enclose all of these."""
+        return min(max([self._depths.get(i, 0) for i in loops], default=0), self.b.depth)
 
     def _emit(self, node: Node) -> Value:
-        key: Any = (node, tuple(g.text for g in self._guards)) if self._guards else node
+        """The value of a node of a body, or of a member."""
+        plain = self._reach.key(node)
+        key: Any = (plain, tuple(g.text for g in self._guards)) if self._guards else plain
         for scope in self._memo[: self.b.depth + 1]:
-            if node in scope:  # made without conditions, it holds under all of them
-                return scope[node]
+            if plain in scope:  # made without conditions, it holds under all of them
+                return scope[plain]
             if key in scope:
                 return scope[key]
-        depth = self._depth(node)
-        with self.b.at(depth):
+        depth = self.b.depth if self._guards else self._depth(self._reach.of(node))
+        if depth == self.b.depth:
             value = self._made(node)
+        else:
+            with self.b.at(depth):
+                value = self._made(node)
         self._memo[depth][key] = value
         return value
 
@@ -449,7 +434,7 @@ class Nest:
     def _address(self, value: int, index: Index) -> tuple[Memory, Expr]:
         """Where an element of a value is, over the merged axes."""
         address, flat = self.schedule.address(value, index)
-        return address, self._sub(flat)
+        return address, self._reach.over_loops(flat)
 
     def _as_value(self, found: Value, dtype: DType) -> Value:
         return self.b.compare("ne", found, literal(0, found.type)) if dtype.kind == "b" else found
@@ -500,7 +485,7 @@ class Nest:
     # --- integers -------------------------------------------------------------------------------------------------
     def _integer(self, expr: Expr) -> Value:
         """An index expression as i64: a vector where it changes along the lanes."""
-        expr = self._sub(expr)
+        expr = self._reach.over_loops(expr)
         if self._lane is None or self._lane not in expr.axes:
             return self._number(expr)
         key = ("lanes", expr, self._seen_by(expr))
@@ -517,7 +502,7 @@ class Nest:
 
     def _number(self, expr: Expr) -> Value:
         """An expression that is the same in all lanes."""
-        depth = self.b.depth if self._guards else self._depth_of(expr)
+        depth = self.b.depth if self._guards else self._depth(self._reach.of_exprs(expr))
         key = ("number", expr, self._seen_by(expr))
         for scope in self._memo[: depth + 1]:
             if key in scope:
@@ -560,7 +545,7 @@ class Nest:
     def _element(self, atom: Element) -> Value:
         """An integer from data, checked: one out of range is reported, and 0 stands for it."""
         b, dtype = self.b, self.types[atom.value].dtype
-        found = pointwise.cast(b, self._emit(self._elements()[atom]), dtype, np.dtype(np.int64))
+        found = pointwise.cast(b, self._emit(self._reach.element(atom)), dtype, np.dtype(np.int64))
         bound = b.word(("bound", atom), atom.bound)
         bound = b.splat(bound, found.type.lanes) if found.type.lanes else bound
         bad = b.compare("uge", found, bound)
@@ -575,12 +560,6 @@ class Nest:
             b.set_first(self._bad, literal(0, Type("i1")))
         self._bad.set(b.binary("or", self._bad.get(), bad))
         return safe
-
-    def _elements(self) -> dict[Element, Node]:
-        """By atom, over the merged axes, the node that its integer is made of."""
-        if self._by_atom is None:
-            self._by_atom = {replaced(atom, self._axes): node for atom, node in self.kernel.elements.items()}
-        return self._by_atom
 
 
 def _dear(kernel: Kernel, levels: dict[int, int]) -> list[int]:

@@ -259,13 +259,19 @@ class Schedule:
     """Of the values whose rows are kept further apart than they are long."""
     parts: dict[int, Part]
     """Of the pieces of concatenations, which are made where they belong."""
+    _places: dict[tuple[int, Index], Expr] = field(default_factory=dict, repr=False)
 
     def place(self, value: int, index: Index) -> Expr:
         """Where in its memory, that of its ``holder``, an element of a value is."""
-        while value in self.parts:
-            value, at = self.parts[value]
-            index = tuple([substituted(e, index) for e in at])
-        return ravel(index, self.graph.types[value].shape, self.strides.get(value))
+        found = self._places.get((value, index))
+        if found is None:
+            root, at = value, index
+            while root in self.parts:
+                root, inside = self.parts[root]
+                at = tuple([substituted(e, at) for e in inside])
+            found = ravel(at, self.graph.types[root].shape, self.strides.get(root))
+            self._places[value, index] = found
+        return found
 
     def holder(self, value: int) -> int:
         """The value in whose memory this one lies: itself, but for a part."""
