@@ -299,7 +299,7 @@ def workers(libraries: Sequence[str], case: str, threads: int, cache: str) -> It
 
 
 def compile_seconds(case: str, threads: int) -> Row:
-    """From the making of a Trainer to the end of its first step, in fresh processes; with and without cached code."""
+    """From the call of ``fit`` to the end of the first step, in fresh processes; with and without cached code."""
 
     def first_step(cache: str) -> dict[str, float]:
         command = [sys.executable, str(HERE / "peers.py"), "first step", case, str(threads)]

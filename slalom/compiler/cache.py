@@ -23,7 +23,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LIMIT", "folder", "get", "key", "put", "stamp", "trim"]
+__all__ = ["LIMIT", "folder", "get", "key", "put", "sources", "stamp", "trim"]
 
 LIMIT: Final = 256 * 2**20
 """Bytes that the folder may hold; what was not used for longest goes first."""
@@ -38,10 +38,19 @@ def key(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
 
 
-def stamp(*files: Path) -> str:
+def stamp(*files: Path | os.DirEntry[str]) -> str:
     """Which version of some files this is: their paths, sizes and times of change (ns)."""
-    facts = [(file, file.stat()) for file in files]
+    facts = [(os.fspath(file), file.stat()) for file in files]
     return "\n".join(f"{file} {fact.st_size} {fact.st_mtime_ns}" for file, fact in facts)
+
+
+@functools.cache
+def sources() -> str:
+    """Which version of this package it is that makes code: of the compiler, and of what it translates."""
+    here = Path(__file__).parent
+    folders = [here, *(Path(path) for path, *_ in os.walk(here.parent / "core"))]
+    files = (entry for path in folders for entry in os.scandir(path) if entry.name.endswith(".py"))
+    return stamp(*sorted(files, key=lambda entry: entry.path))
 
 
 def folder() -> Path | None:

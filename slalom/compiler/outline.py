@@ -7,11 +7,9 @@ as JSON, under a digest of the graph, so that a warm start costs a few milliseco
 from __future__ import annotations
 
 import base64
-import functools
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -70,9 +68,10 @@ class Outline(NamedTuple):
 def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
     """A digest of all that an outline follows from: this package's own text, and NumPy, which folds constants, too."""
     digest = blake2b(digest_size=20)
-    parts: list[Any] = [_sources(), np.__version__, graph.types, sorted(targets.items()), others]
+    parts: list[Any] = [cache.sources(), np.__version__, sorted(targets.items()), others]
+    parts += [[(of.shape, of.dtype.str) for of in graph.types]]
     parts += [[(place.value, place.kind) for place in graph.inputs]]
-    parts += [(eq.out, eq.prim.name, eq.inputs, sorted(eq.params.items())) for eq in graph.equations]
+    parts += [(eq.out, eq.prim.name, eq.inputs, [*map(_plain, eq.params.items())]) for eq in graph.equations]
     parts += [[(output.value, output.kind) for output in graph.outputs], sorted(graph.constants)]
     digest.update(repr(parts).encode())
     for value in sorted(graph.constants):
@@ -80,7 +79,7 @@ def key_of(graph: Graph, targets: Mapping[int, int], *others: object) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
-def _sources() -> str:
-    here = Path(__file__).parent
-    return cache.stamp(*sorted(here.glob("*.py")), *sorted((here.parent / "core").glob("**/*.py")))
+def _plain(item: tuple[str, Any]) -> tuple[str, Any]:
+    """A parameter; the text of a dtype takes longer than that of all else."""
+    name, value = item
+    return (name, value.str) if isinstance(value, np.dtype) else item

@@ -119,7 +119,7 @@ class Walkers(NamedTuple):
 def walkers() -> Walkers:
     """The code, compiled once."""
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    alone, shared, serve = llvm.load([_alone(), _shared(), _serve()])
+    alone, shared, serve = llvm.standing("walkers", lambda: [_alone(), _shared(), _serve()])
     return Walkers(prototype(alone), prototype(shared), prototype(serve), shared)
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from slalom.core.dtype import SHORT, DType
-from slalom.core.node import Abstract
 from slalom.core.primitive import Array, Primitive
 from slalom.core.shape import Shape
 from slalom.core.tensor import check_operands
@@ -107,9 +106,8 @@ class Graph:
         return self
 
     def _type_by_rule(self, eq: Equation) -> Type:
-        operands = [Abstract(*self.types[i], None, "") for i in eq.inputs]
         try:
-            return Type(*check_operands(eq.prim, operands, eq.params))
+            return Type(*check_operands(eq.prim, [self.types[i] for i in eq.inputs], eq.params))
         except (SlalomError, TypeError, IndexError) as error:
             raise AssertionError(f"the rules refuse ({error}): {self._line(eq)}") from error
 

@@ -43,12 +43,15 @@ def user_line() -> str:
 
 def _user_frame() -> types.FrameType:
     frame = sys._getframe(2)
-    while frame.f_back is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith(_INTERNAL) and module not in _BETWEEN:
-            break
+    while frame.f_back is not None and _internal(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return frame
+
+
+@functools.cache
+def _internal(module: str) -> bool:
+    """Whether a module is not the user's."""
+    return module.startswith(_INTERNAL) or module in _BETWEEN
 
 
 class Abstract:
