@@ -65,6 +65,24 @@ def test_builders_give_addresses_in_order_and_are_compiled_once():
     assert loaded.times["codegen"] > 0 and "1 of 4 kernels compiled" in str(loaded)
 
 
+def test_what_always_stands_is_written_once(monkeypatch: pytest.MonkeyPatch):
+    written = []
+
+    def write() -> list[Builder]:
+        written.append(True)
+        return [polynomial(301.0), polynomial(302.0)]
+
+    addresses = llvm.standing("polynomials", write)
+    for constant, address in zip([301.0, 302.0], addresses, strict=True):
+        np.testing.assert_array_equal(run(address), expected(constant))
+    assert llvm.standing("polynomials", write) == addresses and len(written) == 1
+    monkeypatch.setattr(llvm, "_addresses", {})  # as in another process, where they are on disk
+    np.testing.assert_array_equal(run(llvm.standing("polynomials", write)[1]), expected(302.0))
+    assert len(written) == (1 if image.supported() else 2)
+    monkeypatch.setattr(llvm.cache, "sources", lambda: "of another version")
+    assert llvm.standing("polynomials", write) and len(written) == (2 if image.supported() else 3)
+
+
 TEXT = """define void @{name}(ptr noalias %args, i64 %begin, i64 %end) #0 {{
   %x = load ptr, ptr %args
   %value = load float, ptr %x, align 4

@@ -284,7 +284,7 @@ def _load(units: Sequence[_Unit], target: Target) -> list[int]:
 
 def _shares(units: list[_Unit]) -> list[list[_Unit]]:
     """The functions of each module: as many modules as there are processors, or fewer, and about equally long."""
-    lines = {unit.key: unit.text.count("\n") for unit in units}
+    lines = {unit.key: unit.text.count("\n") + _mathematics(unit.functions).count("\n") for unit in units}
     shares: list[list[_Unit]] = [[] for _ in range(max(1, min(available_cpus(), sum(lines.values()) // LINES)))]
     lengths = [0] * len(shares)
     for unit in sorted(units, key=lambda unit: lines[unit.key], reverse=True):
