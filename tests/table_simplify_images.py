@@ -34,12 +34,17 @@ def inner(m: Maker, x: int) -> int:
     return m.slice(x, start=(0, 0, 1, 1), stop=(b, c, h - 1, w - 1), step=(1, 1, 1, 1))
 
 
-def either(m: Maker, swapped: bool = False) -> tuple[int, int]:
-    """What the larger of two neighbours gives back; and an image, without which there is nothing to do."""
+def either(m: Maker, swapped: bool = False) -> int:
+    """What the larger of two neighbours gives back."""
     c, y, none = m.arg(4, 1, 3, dtype="?"), m.arg(4, 1, 3), m.const(0.0)
     pieces = [m.where(c, none, y), m.where(c, y, none)]
-    both = m.concatenate(*(pieces[::-1] if swapped else pieces), axis=1)
-    return both, m.windows(m.arg(4, 5), size=(2,), stride=(1,), dilation=(1,))
+    return m.concatenate(*(pieces[::-1] if swapped else pieces), axis=1)
+
+
+def zeros(m: Maker) -> tuple[int, int]:
+    """The gradient of a maximum of maxima; and a product, without which nobody looks."""
+    inner = m.reshape(m.add(m.arg(12, 3), m.const(0.0)), shape=(4, 9))
+    return m.add(m.where(m.arg(4, 9, dtype="?"), inner, m.const(0.0)), m.const(0.0)), m.matmul(m.arg(2, 3), m.arg(3, 2))
 
 
 SUNK = {"batch_last", "turned_again", "turned_reshape", "reshape_again"}
@@ -98,8 +103,9 @@ IMAGES: dict[str, Case] = {
         "matmul windows",
         {"batch_last"},
     ),
-    "the gradient of maxima of two": (either, "eq where windows", {"either_place"}),
-    "of two that are chosen otherwise": (lambda m: either(m, swapped=True), "concatenate where where windows", set()),
+    "the gradient of maxima of two": (either, "eq where", {"either_place"}),
+    "of two that are chosen otherwise": (lambda m: either(m, swapped=True), "concatenate where where", set()),
+    "zeros added twice": (zeros, "add matmul where", {"zero_again"}),
     "windows on the left": (
         lambda m: m.matmul(columns(m, m.arg(1, 2, 4, 5)), m.arg(6, 3)),
         "matmul windows",

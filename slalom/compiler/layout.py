@@ -21,7 +21,7 @@ import numpy as np
 from slalom.compiler.atoms import Atom, Groups, grouped, regrouped, whole
 from slalom.compiler.draft import Draft, Fold, Line, swap
 from slalom.compiler.ir import LANES
-from slalom.compiler.rules import IMAGES, rule
+from slalom.compiler.rules import IMAGES, WHOLE, rule
 from slalom.core.ops import TABLE
 from slalom.core.ops import pointwise as p
 from slalom.core.ops import reductions as r
@@ -172,7 +172,7 @@ def _spread(d: Draft, fold: Fold) -> int | None:
     return out
 
 
-@rule(s.CONCATENATE, phase=IMAGES)
+@rule(s.CONCATENATE, phase=WHOLE)
 def either_place(d: Draft, eq: Line) -> int | None:
     """concatenate(where(c, 0, y), where(c, y, 0)), the gradient of a maximum of two → where(c = (false, true), y, 0)"""
     if len(eq.inputs) != 2 or eq.type.shape[axis := eq.params["axis"]] != 2:
@@ -188,6 +188,29 @@ def either_place(d: Draft, eq: Line) -> int | None:
         return None
     places = d.constant(np.array([False, True]).reshape(-1, *(1,) * (rank - axis - 1)))
     return d.emit(p.WHERE, d.emit(p.EQ, c, places), y, none)
+
+
+@rule(p.ADD, phase=WHOLE)
+def zero_again(d: Draft, eq: Line) -> int | None:
+    """where(c, x + 0, y) + 0 → where(c, x, y) + 0: one zero is enough to make +0 of −0"""
+    x, zero = eq.inputs if d.scalar(eq.inputs[1]) is not None else eq.inputs[::-1]
+    if d.scalar(zero) != 0 or np.signbit(d.scalar(zero)) or (choice := d.made(x, p.WHERE)) is None:
+        return None
+    condition, *values = choice.inputs
+    bare = [_without_zero(d, value) for value in values]
+    return None if bare == values else d.emit(p.ADD, d.emit(p.WHERE, condition, *bare), zero)
+
+
+def _without_zero(d: Draft, value: int) -> int:
+    """What a value is a sum with +0 of, in its own shape."""
+    shape = d.made(value, s.RESHAPE)
+    line = d.made(value if shape is None else shape.inputs[0], p.ADD)
+    if line is None:
+        return value
+    for x, y in (line.inputs, line.inputs[::-1]):
+        if (number := d.scalar(y)) is not None and number == 0 and not np.signbit(number):
+            return d.reshape(x, d.shape(value))
+    return value
 
 
 # --- transposes sink ----------------------------------------------------------------------------------------------
@@ -228,7 +251,8 @@ def _brought(d: Draft, value: int, axes: Shape) -> int:
 @rule(s.CAST, *(prim for prim in TABLE.values() if prim.expr is not None), phase=IMAGES)
 def turned_elements(d: Draft, eq: Line) -> int | None:
     """f(xᵀ, y) → f(x, yᵀ)ᵀ of a transpose that is turned"""
-    source = next((f for x in eq.inputs if d.shape(x) == eq.type.shape and (f := _source(d, x)) is not None), None)
+    rank = len(eq.type.shape)
+    source = next((f for x in eq.inputs if len(d.shape(x)) == rank and (f := _source(d, x)) is not None), None)
     if source is None:
         return None
     axes = source[1]

@@ -55,6 +55,26 @@ class Choose(NamedTuple):
 Node = Read | Local | Position | Apply | Choose
 
 
+def matched(axes: frozenset[int], shape: Shape, space: Shape) -> frozenset[int] | None:
+    """The axes of another shape of as many elements that some axes of ``shape`` are; None where they are parts."""
+    if shape == space:
+        return axes
+    found: set[int] = set()
+    i = j = 0
+    while i < len(shape) or j < len(space):
+        ours, theirs, a, b = set[int](), set[int](), 1, 1
+        while (a != b or a == 1) and (i < len(shape) or j < len(space)):
+            if i < len(shape) and (a <= b or j == len(space)):
+                ours, a, i = ours | {i}, a * shape[i], i + 1
+            else:
+                theirs, b, j = theirs | {j}, b * space[j], j + 1
+        real = {k for k in ours if shape[k] != 1}
+        if a != b or not (real <= axes or real.isdisjoint(axes)):
+            return None
+        found |= theirs if real & axes else set()
+    return frozenset(found)
+
+
 def parts_of(node: Node) -> tuple[Node, ...]:
     """The nodes that a node is made of."""
     if isinstance(node, Apply):

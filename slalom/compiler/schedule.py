@@ -29,6 +29,7 @@ from slalom.compiler.index import (
     ravel,
     strides_of,
     substituted,
+    unravel,
 )  # fmt: skip
 from slalom.compiler.nodes import (
     Apply,
@@ -44,6 +45,7 @@ from slalom.compiler.nodes import (
     elements_in,
     elements_of,
     locals_of,
+    matched,
     reads,
     unmoved,
 )  # fmt: skip
@@ -61,6 +63,8 @@ CHEAP: Final = MASKS | {
     *("bitand", "bitor", "bitnot", "shift_right"),
 }
 """Operations that may be done again rather than kept in memory …"""
+JOINED: Final = frozenset({"bitand", "bitor"})
+"""Of truth values, they are made of several comparisons, but are one byte."""
 FREE_COST: Final = 4
 """… up to so many in a row."""
 OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold", "random_bits"})
@@ -172,11 +176,12 @@ class _Scheduler(Operands):
         shape = self.types[eq.inputs[0]].shape if reduction else self.types[eq.out].shape
         axes = frozenset(eq.params["axes"]) if reduction else frozenset[int]()
         for kernel in self._candidates(eq):
-            if reduction and not (
-                kernel.kind == "sweep" and kernel.space == shape and kernel.reduced in (frozenset(), axes)
-            ):
-                continue
-            if self._try(kernel, eq, axes):
+            over: frozenset[int] | None = axes
+            if reduction:
+                over = None if kernel.kind != "sweep" else matched(axes, shape, kernel.space)
+                if over is None or kernel.reduced not in (frozenset(), over):
+                    continue
+            if self._try(kernel, eq, over or axes):
                 return
         kernel = self._new("sweep", shape, reduced=axes)
         if not self._try(kernel, eq, axes):
@@ -235,7 +240,8 @@ class _Scheduler(Operands):
     def _body(self, eq: Equation, kernel: Kernel, index: Index) -> Node:
         """What a member of a kernel is computed from."""
         if eq.prim.name in REDUCTIONS:
-            return self._node(eq.inputs[0], axes_of(kernel.space), kernel)
+            shape, space = self.types[eq.inputs[0]].shape, kernel.space
+            return self._node(eq.inputs[0], unravel(ravel(axes_of(space), space), shape), kernel)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
         return (self._gathered if eq.prim.name == "gather" else self._apply)(eq, index, kernel)
@@ -355,7 +361,8 @@ class _Scheduler(Operands):
             raise _Unavailable
         # A view that got memory of its own after this kernel was planned is looked through still.
         late = home is not None and self.settling and not kernel.before >> home.number & 1
-        if home is not None and not late and not self._free(value):
+        known = self.settling and value in self.stored and home is not kernel  # it goes to memory anyway
+        if home is not None and not late and (known or not self._free(value)):
             return Read(value, index)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
@@ -410,6 +417,8 @@ class _Scheduler(Operands):
             elif eq.prim.index is not None:
                 # A view that has memory of its own is read there.
                 known = FREE_COST + 1 if value in self.home else sum(map(self._kept, eq.inputs))
+            elif name in JOINED and self.types[value].dtype.kind == "b":
+                known = FREE_COST + 1
             elif name in CHEAP and (name in MASKS or not self._carries_sums(value)):
                 known = 1 + sum(map(self._kept, eq.inputs))
             else:

@@ -38,7 +38,7 @@ from slalom.core.shape import Shape, reduced, size
 
 _NEEDS: Final = (
     frozenset[Primitive](),
-    frozenset({r.MATMUL, s.PAD}),
+    frozenset({r.MATMUL, s.PAD, s.CONCATENATE}),
     layout.NEEDS,
     frozenset({r.SCATTER_ADD}),
 )
