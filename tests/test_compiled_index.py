@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from slalom.compiler.index import (
     unravel,
 )
 from slalom.compiler.native import native
-from slalom.compiler.nodes import walk
+from slalom.compiler.nodes import matched, walk
 from slalom.compiler.schedule import CASES
 from slalom.core.ops.structural import CONCATENATE
 from slalom.core.shape import size
@@ -221,3 +221,20 @@ def test_what_templates_write_has_no_gaps(name: str, reader: Callable[[Tensor], 
 def test_what_loops_write_is_kept_apart() -> None:
     compiled = same(lambda x: x.exp() @ x.exp().T * 0, slalom.zeros(COLUMNS, COLUMNS))
     assert (COLUMNS + 16, 1) in compiled.kernels.strides.values()
+
+
+SPACES = [(6, 4), (24,), (2, 3, 4), (3, 2, 4), (1, 6, 1, 4), (6, 2, 2, 1), (4, 6), (12, 2)]
+
+
+@pytest.mark.parametrize("shape", SPACES, ids=str)
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_axes_of_a_sum_under_another_shape(shape: tuple[int, ...], space: tuple[int, ...]) -> None:
+    x = np.arange(24)
+    for axes in (c for n in range(1, len(shape) + 1) for c in combinations(range(len(shape)), n)):
+        found = matched(frozenset(axes), shape, space)
+        if found is None:
+            assert shape != space
+            continue
+        one, other = x.reshape(shape).sum(axes).ravel(), x.reshape(space).sum(tuple(found)).ravel()
+        assert one.tolist() == other.tolist()
+    assert matched(frozenset({0}), (6, 4), (2, 3, 4)) == {0, 1} and matched(frozenset({0}), (6, 4), (4, 6)) is None

@@ -21,6 +21,7 @@ from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.ir import LANES, Builder, Type
 from slalom.compiler.program import Program
 from slalom.compiler.windows import joined
+from tests.table_simplify import Maker
 from tests.test_compiled_graphs import Recorded, recorded
 
 Array = np.ndarray[Any, Any]
@@ -139,3 +140,18 @@ def test_lanes_of_many_vectors_are_joined_as_those_of_one(count: int) -> None:
     words = np.array([{"x": x, "y": y}[name].ctypes.data for name in b.bound], np.int64)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)(words.ctypes.data, 0, 1)
     assert (y[:count] == y[LANES : LANES + count]).all() and not y[count:LANES].any()
+
+
+TURNED = [((40, 20), (1, 0)), ((17, 33), (1, 0)), ((3, 40), (1, 0)), ((40, 3), (1, 0)), ((16, 4), (1, 0)),
+          ((5, 40, 20), (0, 2, 1)), ((37, 2, 5, 6), (1, 2, 3, 0)), ((20, 6, 18), (1, 2, 0))]  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [512, 256])
+@pytest.mark.parametrize(("shape", "axes"), TURNED, ids=str)
+def test_transposes(shape: tuple[int, ...], axes: tuple[int, ...], bits: int) -> None:
+    m = Maker()
+    graph = m.graph(m.transpose(m.arg(*shape), axes=axes))
+    x, target = np.random.default_rng(0).normal(size=shape).astype(np.float32), llvm.Target.host().limited(bits)
+    for at_end in (True, False):
+        (found,) = run_fenced(Program(graph, target=target), [x], at_end=at_end, split=at_end, target=target)
+        assert same(found, np.ascontiguousarray(x.transpose(axes)))

@@ -341,12 +341,14 @@ class Packing:
         side in panels is its transpose, in panels of as many columns as a tile has rows.
     order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
     "any" (element by element: slow).
+    open: rather a transpose than panels: rows of the target are ``row`` apart, and nothing is written beyond N.
     """
 
     scalar: str = "float"
     columns: int = 2 * LANES
     order: Literal["rows", "columns", "any"] = "rows"
     batched: bool = False
+    open: bool = False
 
     @property
     def width(self) -> int:
@@ -363,7 +365,7 @@ class PackOperands(NamedTuple):
 
     k, n: the extents. source, source_k, source_n: where the matrix's [k, n] is.
     panels, panel: where the panels begin, and the stride from one to the next (≥ k·width).
-    source_batch, panels_batch: the strides along the outer extent of a batched packing.
+    source_batch, panels_batch: the strides along the outer extent of a batched packing. row: of an open one.
     """
 
     k: Any
@@ -375,6 +377,7 @@ class PackOperands(NamedTuple):
     panel: Any
     source_batch: Any = None
     panels_batch: Any = None
+    row: Any = None
 
 
 def emit_pack(b: Builder, packing: Packing, operands: PackOperands) -> None:
@@ -391,6 +394,7 @@ class _Packer:
         self.k, self.n = self.word("k"), self.word("n")
         self.k_stride = b.number(1) if packing.order == "columns" else self.word("source_k")
         self.n_stride = b.number(1) if packing.order == "rows" else self.word("source_n")
+        self.row = self.word("row") if packing.open else b.number(packing.width)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("pack", name), getattr(self.operands, name), type)
@@ -451,9 +455,11 @@ class _Packer:
                 k = b.intrinsic("smin", start, b.sub(self.k, b.number(_BLOCK)))
                 four = [b.load(Type(self.packing.scalar, _BLOCK), b.offset(row, k, self.scalar)) for row in rows]
                 for j, line in enumerate(transposed(b, four)):
-                    at = b.mul(b.add(k, b.number(j)), b.number(columns))
-                    zero = literal(0, line.type)
-                    b.store(b.select(mask, line, zero), b.offset(out, at, self.scalar))
+                    place = b.offset(out, b.mul(b.add(k, b.number(j)), self.row), self.scalar)
+                    if self.packing.open:
+                        b.store_masked(line, place, mask)
+                    else:
+                        b.store(b.select(mask, line, literal(0, line.type)), place)
 
     def elements(self, read: Value, write: Value, left: Value) -> None:
         """Element by element."""
@@ -461,12 +467,13 @@ class _Packer:
         valid = b.intrinsic("smin", left, b.number(self.packing.columns))
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.number(width)), self.scalar)
+            out = b.offset(write, b.mul(k, self.row), self.scalar)
             with b.loop(0, valid) as n:
                 one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
                 b.store(one, b.offset(out, n, self.scalar))
-            with b.loop(valid, width) as n:
-                b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
+            if not self.packing.open:
+                with b.loop(valid, width) as n:
+                    b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
 
 
 def transposed(b: Builder, rows: list[Value]) -> list[Value]:

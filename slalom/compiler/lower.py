@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slalom.compiler import gemm, windows
-from slalom.compiler.index import Expr
+from slalom.compiler.arrange import arrange
+from slalom.compiler.index import Expr, substituted
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
-from slalom.compiler.nodes import Apply, Kernel, Schedule, Windows, walk
+from slalom.compiler.nodes import Apply, Kernel, Read, Schedule, Windows, walk
 from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Signature, Templates, Written
@@ -105,6 +106,8 @@ class _Lowering:
             self._product(kernel)
         elif kernel.kind == "index":
             self._index(kernel)
+        elif kernel.kind == "sweep" and self._turned(kernel):
+            pass
         elif kernel.kind != "join":
             signature = Signature(kernel, self.schedule)
             written = self.templates.get(signature.key, signature.held, lambda: Nest(kernel, self.schedule).run())
@@ -161,6 +164,31 @@ class _Lowering:
             meanings[scratch] = Memory(writes[1])
         words = [meanings[word] if isinstance(word, tuple) else word for word in written.words]
         self._call(kernel, written._replace(words=words), size(out.shape), writes)
+
+    def _turned(self, kernel: Kernel) -> bool:
+        """Write a sweep that only transposes a matrix, or several, block by block; False for others."""
+        (value, body), *others = kernel.bodies.items()
+        if others or not isinstance(body, Read) or self.types[value].dtype != self.types[body.value].dtype:
+            return False
+        if memory_scalar(self.types[value].dtype) != "float":
+            return False
+        found = self.schedule.address(*body), self.schedule.address(value, kernel.members[value])
+        loops = arrange(kernel.space, frozenset(), [flat for _, flat in found])
+        source, target = [substituted(flat, loops.axes) for _, flat in found]
+        *outer, k, n = [-1, -1, *loops.kept]
+        if len(loops.kept) > 3 or not (source.affine and target.affine) or target.coefficient(n) != 1:
+            return False
+        if source.coefficient(k) != 1 or source.coefficient(n) < LANES:
+            return False
+        batch = outer[-1]
+        many = loops.extents.get(batch, 1)
+        packing = gemm.Packing("float", LANES, "columns", batched=many > 1, open=True)
+        operands = gemm.PackOperands(
+            loops.extents[k], loops.extents[n], found[0][0], 1, source.coefficient(n), found[1][0], LANES,
+            source.coefficient(batch), target.coefficient(batch), target.coefficient(k),
+        )  # fmt: skip
+        self._packed(kernel, packing, operands, many)
+        return True
 
     # --- products -------------------------------------------------------------------------------------------------
     def _product(self, kernel: Kernel) -> None:
@@ -281,16 +309,21 @@ class _Lowering:
         self.packed[key] = number
         source = Memory(value, at.constant * itemsize)
         operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, whole)
+        self._packed(None, packing, operands, batch)
+        return Memory(number)
+
+    def _packed(self, kernel: Kernel | None, packing: gemm.Packing, operands: gemm.PackOperands, batch: int) -> None:
+        tasks = packing.tasks(operands.n, batch)
 
         def write() -> Written:
             b = Builder()
             gemm.emit_pack(b, packing, operands)
-            return Written(b, packing.tasks(n, batch), (), b.bound)
+            return Written(b, tasks, (), b.bound)
 
         structure = packing, operands._replace(source=None, panels=None), batch
-        written = self.templates.get(structure, (source, Memory(number)), write)
-        self._call(None, written, writes=(number,), moved=batch * depth * n)
-        return Memory(number)
+        written = self.templates.get(structure, (operands.source, operands.panels), write)
+        writes = None if kernel is not None else (operands.panels.value,)
+        self._call(kernel, written, writes=writes, moved=batch * operands.k * operands.n)
 
 
 def _is_short(kernel: Kernel) -> bool:

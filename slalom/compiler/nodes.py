@@ -72,7 +72,7 @@ def matched(axes: frozenset[int], shape: Shape, space: Shape) -> frozenset[int] 
         if a != b or not (real <= axes or real.isdisjoint(axes)):
             return None
         found |= theirs if real & axes else set()
-    return frozenset(found)
+    return frozenset(found | {j for j, n in enumerate(space) if n == 1})  # which a sum may go over as well
 
 
 def parts_of(node: Node) -> tuple[Node, ...]:
