@@ -26,7 +26,7 @@ from slalom.compiler import llvm, lower, native, runtime
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor
 from slalom.compiler.program import Program as Native
-from slalom.compiler.stage import _input
+from slalom.compiler.replay import held
 from slalom.core.graph import Graph
 from slalom.core.node import Abstract
 from slalom.core.tensor import Tensor
@@ -194,8 +194,14 @@ def recorded(function: Any, *arguments: Tensor) -> Recorded:
     """The graph of a call, the outputs that are written to inputs, and the inputs."""
     function.record(*arguments)  # the first one makes the optimizer's state
     record, leaves = function.record(*arguments)
+
+    def given(kind: str, source: Any) -> np.ndarray:
+        if kind in ("state", "number"):
+            return np.asarray(source.array if kind == "state" else source())
+        return held(kind, source, leaves)
+
     sources = zip(record.graph.inputs, record.binding.inputs, strict=True)
-    return record.graph, record.targets, [np.asarray(_input(place.kind, s, leaves)) for place, s in sources]
+    return record.graph, record.targets, [given(place.kind, source) for place, source in sources]
 
 
 def test_training_steps_of_many_shapes() -> None:
