@@ -267,7 +267,7 @@ class Module:
 
     @training.setter
     def training(self, mode: bool) -> None:
-        self._training = mode
+        self.__dict__["_training"] = mode
 
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False

@@ -464,7 +464,8 @@ def training_modes(model: Module) -> dict[Module, bool]:
 def set_modes(modes: dict[Module, bool]) -> None:
     """Set the mode of each module."""
     for module, training in modes.items():
-        module.training = training
+        if module.training is not training:
+            module.training = training
 
 
 @contextmanager
