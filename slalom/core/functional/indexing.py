@@ -110,6 +110,12 @@ def __getitem__(self: Tensor, key: Any) -> Tensor:
     Note: where integers and index tensors stand apart the integers are taken first, as in PyTorch and unlike NumPy;
     slices may have negative steps, as in NumPy and unlike PyTorch.
     """
+    if key.__class__ is slice and key.step is None and self.ndim:  # rows, which every loop over batches takes
+        rows, *others = self.shape
+        begin, end, _ = key.indices(rows)
+        if end - begin < rows:
+            bounds = {"start": (begin, *[0] * len(others)), "stop": (max(begin, end), *others)}
+            return apply(structural.SLICE, self, **bounds, step=(1,) * self.ndim)
     start, stop, step, flips = [], [], [], []
     shape: list[int] = []  # after slicing, with integer axes gone and new axes in
     scalars: list[tuple[int, Tensor]] = []  # place in shape, index
