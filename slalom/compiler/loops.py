@@ -288,6 +288,8 @@ class Nest:
             return
         element = Type(memory_scalar(dtype))
         if self._lane is None or self._lane not in flat.axes:
+            if result.type.lanes and self._lane is not None and self.kernel.space[self._lane] == 1:
+                result = b.op(f"extractelement {result}, i64 0", result.type.element)  # a product of one column
             if result.type.lanes:
                 raise AssertionError(f"%{value}: a vector for one element")
             b.store(result, b.offset(base, self._number(flat), element))
