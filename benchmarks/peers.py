@@ -287,7 +287,7 @@ class Jax(Peer):
             return jax.nn.relu(x) if kind == "ReLU" else jnp.tanh(x)
 
         if self.case.tokens:
-            x, y = sequences.jax_scores(self.case.name, jax, values, x), y.reshape(-1)
+            x, y = sequences.IN_JAX[self.case.name](jax, values, x), y.reshape(-1)
         else:
             x = images.run(layers(self.case), x, layer)
         if self.case.matrix:

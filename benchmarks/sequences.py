@@ -161,14 +161,6 @@ def flops(name: str, batch: int) -> float:
 
 
 # --- JAX ----------------------------------------------------------------------------------------------------------
-def jax_scores(name: str, jax: Any, w: Any, x: Any) -> Any:
-    """What PyTorch's network makes of x, from its weights."""
-    return {"lstm": _jax_lstm, "gpt": _jax_gpt}[name](jax, w, x)
-
-
-IN_JAX = ("lstm", "gpt")
-
-
 def _jax_lstm(jax: Any, w: Any, x: Any) -> Any:
     jnp = jax.numpy
     inputs = w["embedding.weight"][x].swapaxes(0, 1) @ w["lstm.weight_ih_l0"].T
@@ -208,3 +200,7 @@ def _jax_gpt(jax: Any, w: Any, x: Any) -> Any:
         h = h + linear(mixed, at + "proj")
         h = h + linear(jax.nn.gelu(linear(norm(h, at + "norm2"), at + "up"), approximate=False), at + "down")
     return linear(norm(h, "norm"), "out").reshape(-1, TOKENS)
+
+
+IN_JAX: dict[str, Callable[[Any, Any, Any], Any]] = {"lstm": _jax_lstm, "gpt": _jax_gpt}
+"""By name, what JAX makes of tokens: ``scores(jax, weights by PyTorch's names, x)``; the others are not written."""

@@ -59,6 +59,20 @@ def batched(m: Maker) -> tuple[int, ...]:
     return m.concatenate(y, m.arg(2, 2, 4, 5), axis=1), m.matmul(y, m.arg(2, 3, 5, 6))
 
 
+def single(m: Maker) -> tuple[int, ...]:
+    """Products of one column and of one row, beside inputs."""
+    column, row = m.matmul(m.arg(5, 7), m.arg(7, 1)), m.matmul(m.arg(1, 6), m.arg(6, 5))
+    flat = m.reshape(column, shape=(1, 5))
+    return m.concatenate(m.arg(5, 3), column, axis=1), m.concatenate(m.tanh(flat), row, m.arg(1, 5), axis=0)
+
+
+def alone(m: Maker) -> tuple[int, ...]:
+    """A softmax over a batch of one, whose piece does not know the axes of one element."""
+    scores = m.exp(m.arg(1, 1, 1, 2))
+    shares = m.div(scores, m.sum(scores, axes=(3,), keepdims=True))
+    return m.concatenate(m.arg(4), m.reshape(m.add(shares, m.arg()), shape=(2,)), axis=0), shares
+
+
 def wide(m: Maker) -> tuple[int, ...]:
     """Rows of a power of two of bytes, between which the whole keeps gaps."""
     y = m.matmul(m.arg(16, 12), m.arg(12, 64))
@@ -67,7 +81,7 @@ def wide(m: Maker) -> tuple[int, ...]:
 
 
 CASES: list[tuple[Case, int]] = [
-    (gates, 2), (turned, 3), (across, 0), (nested, 15), (shared, 2), (batched, 1), (wide, 2),
+    (gates, 2), (turned, 3), (across, 0), (nested, 15), (shared, 2), (batched, 1), (single, 2), (alone, 1), (wide, 2),
 ]  # fmt: skip
 """Each with how many pieces at least are made in place, by the kernel that computes them."""
 

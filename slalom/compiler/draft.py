@@ -104,7 +104,8 @@ class Draft:
 
     Fields, by value: ``types``, ``lines`` (None for inputs and constants), ``constants``, ``uses`` (how many equations
     and outputs of the old graph read what became this value), ``narrow`` (the value that this one is a broadcast of),
-    ``turned`` (transposes that are to sink), ``folds`` (of products, the fold that they are).
+    ``turned`` (transposes that are to sink), ``folds`` (of products, the fold that they are). By the operands of a sum
+    that goes on: ``tiles`` (the pads that it adds up), ``steps`` (the a, b of the products aᵀ·b that it adds up).
     ``goes_on``: whether the equation at hand is read by a sum alone.
     """
 

@@ -70,6 +70,7 @@ class Nest:
         self._depths: dict[int, int] = {}  # in how many loops each axis is known
         self._lane: int | None = None
         self._lanes = LANES
+        self._single = False  # whether the lanes run along a loop of one element, which not every index knows
         self._mask: Value | None = None
         self._guards: list[Value] = []
         self._memo: list[dict[Any, Value]] = [{}]
@@ -145,6 +146,7 @@ class Nest:
         else:
             kept, self._lane = along(kept, extents, map(self._reach.over_loops, self._exprs()))
         if self._lane is not None:
+            self._single = extents[self._lane] == 1
             self._lanes = self._lanes_along(extents[self._lane], alone=not kept)
         with ExitStack() as stack:
             for number in kept:
@@ -288,10 +290,10 @@ class Nest:
             return
         element = Type(memory_scalar(dtype))
         if self._lane is None or self._lane not in flat.axes:
-            if result.type.lanes and self._lane is not None and self.kernel.space[self._lane] == 1:
-                result = b.op(f"extractelement {result}, i64 0", result.type.element)  # a product of one column
             if result.type.lanes:
-                raise AssertionError(f"%{value}: a vector for one element")
+                if not self._single:
+                    raise AssertionError(f"%{value}: a vector for one element")
+                result = b.extract(result)  # a batch of one is computed as any other, to the same bits
             b.store(result, b.offset(base, self._number(flat), element))
             return
         assert self._mask is not None

@@ -30,7 +30,7 @@ from slalom.compiler.index import (
     strides_of,
     substituted,
     unravel,
-)  # fmt: skip
+)
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -48,7 +48,7 @@ from slalom.compiler.nodes import (
     matched,
     reads,
     unmoved,
-)  # fmt: skip
+)
 from slalom.compiler.operands import Operands
 from slalom.compiler.seen import seen
 from slalom.core.graph import Equation, Graph
