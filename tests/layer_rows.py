@@ -96,6 +96,11 @@ def through(layer: Any, call: Callable[[Any, Any], Any]) -> Any:
     return layer
 
 
+def on_a_copy(layer: Any) -> Any:
+    """A layer that writes over its input as one that leaves it alone: leaves must not be written."""
+    return through(layer, lambda self, x: self.plain(x.clone()))
+
+
 def bare(layer: Any) -> Any:
     """The layer itself, without the call that ``through`` gave it."""
     if "plain" in vars(type(layer)):

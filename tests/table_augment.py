@@ -52,6 +52,17 @@ def _shifted(x: Array, right: int, down: int) -> Array:
     return out
 
 
+def _turned(x: Array, degrees: float, fill: float) -> Array:
+    """Turned about the middle: each pixel is the nearest one of where it comes from, or of the filling."""
+    h, w = x.shape[2:]
+    down, right = np.meshgrid(np.arange(h) - (h - 1) / 2, np.arange(w) - (w - 1) / 2, indexing="ij")
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    i = np.rint(c * down + s * right + (h - 1) / 2).astype(int)
+    j = np.rint(c * right - s * down + (w - 1) / 2).astype(int)
+    inside = (i >= 0) & (i < h) & (j >= 0) & (j < w)
+    return np.where(inside, x[:, :, i.clip(0, h - 1), j.clip(0, w - 1)], np.asarray(fill, x.dtype))
+
+
 NOT_IMAGES = r"images: got shape \(2, 64\); needed \(B, C, H, W\). Hint: x.reshape\(-1, 1, height, width\)"
 WHOLE = r"images: got uint8; needed a floating dtype. Hint: x.float\(\) / 255, for values 0 … 255"
 NOT_FLOATING = r"got int64; needed a floating dtype. Hint: x.float\(\)"
@@ -149,7 +160,7 @@ AUGMENTATIONS: tuple[AugmentRow, ...] = (
         "Cutout",
         lambda A: A.Cutout(4, value=0.5),
         lambda A: A.Cutout(0),
-        exact=((lambda A: A.Cutout(16), np.zeros_like),),
+        exact=((lambda A: A.Cutout(16), np.zeros_like), (lambda A: A.Cutout(16, 0.0), lambda x: x)),
         errors=(
             _flat("Cutout", 2),
             _refuses("Cutout: size: got -1; needed a number of pixels, at least 0", "Cutout", -1),
@@ -193,10 +204,16 @@ AUGMENTATIONS: tuple[AugmentRow, ...] = (
         "RandomRotation",
         lambda A: A.RandomRotation(40),
         lambda A: A.RandomRotation(0),
-        exact=tuple(
-            (lambda A, k=k, mode=mode: A.RandomRotation((90 * k, 90 * k), mode), lambda x, k=k: np.rot90(x, k, (2, 3)))
-            for k in (-1, 0, 1, 2, 3)
-            for mode in ("bilinear", "nearest")
+        exact=(
+            *(
+                (
+                    lambda A, k=k, mode=mode: A.RandomRotation((90 * k, 90 * k), mode),
+                    lambda x, k=k: np.rot90(x, k, (2, 3)),
+                )
+                for k in (-1, 0, 1, 2, 3)
+                for mode in ("bilinear", "nearest")
+            ),
+            (lambda A: A.RandomRotation((30, 30), "nearest", 0.5), lambda x: _turned(x, 30, 0.5)),
         ),
         errors=(
             _flat("RandomRotation", 10),
@@ -229,6 +246,10 @@ AUGMENTATIONS: tuple[AugmentRow, ...] = (
             (
                 lambda A: A.RandomAffine(0, shear=(45, 45), interpolation="nearest"),
                 lambda x: np.stack([_shifted(x, 3 - i, 0)[:, :, i] for i in range(8)], 2),
+            ),
+            (
+                lambda A: A.RandomAffine((30, 30), interpolation="nearest", fill=-1.0),
+                lambda x: _turned(x, -30, -1.0),
             ),
         ),
         errors=(
@@ -288,7 +309,7 @@ AUGMENTATIONS: tuple[AugmentRow, ...] = (
     # --- tables ---------------------------------------------------------------------------------------------------
     AugmentRow(
         "ColumnNoise",
-        lambda A: A.ColumnNoise(0.3),
+        lambda A: A.ColumnNoise(0.3, columns=[0, -2]),
         lambda A: A.ColumnNoise(0),
         "table",
         errors=(
@@ -326,7 +347,7 @@ AUGMENTATIONS: tuple[AugmentRow, ...] = (
     ),
     AugmentRow(
         "SwapNoise",
-        lambda A: A.SwapNoise(0.8),
+        lambda A: A.SwapNoise(0.8, columns=[1, 2]),
         lambda A: A.SwapNoise(0),
         "table",
         errors=(

@@ -24,7 +24,7 @@ FILLS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [  # name, shape, opt
     ("xavier_normal_", TALL, {"gain": 0.5}),
     ("kaiming_uniform_", KERNEL, {"nonlinearity": "relu"}),
     ("kaiming_uniform_", TALL, {"a": 0.3, "mode": "fan_out"}),
-    ("kaiming_normal_", WIDE, {}),
+    ("kaiming_normal_", WIDE, {"a": 0.5}),
     ("kaiming_normal_", KERNEL, {"mode": "fan_out", "nonlinearity": "selu"}),
     ("orthogonal_", WIDE, {"gain": 2.0}),
     ("orthogonal_", KERNEL, {}),

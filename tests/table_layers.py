@@ -19,7 +19,22 @@ import table_layers_pool
 import table_layers_recurrent
 import table_layers_unpool
 import twins
-from layer_rows import AFFINE, ANY, AXIS_1, BATCHES, BOTH, INDICES, ONE, ROWS_OF_5, STATS, Row, Sample, last, lines
+from layer_rows import (
+    AFFINE,
+    ANY,
+    AXIS_1,
+    BATCHES,
+    BOTH,
+    INDICES,
+    ONE,
+    ROWS_OF_5,
+    STATS,
+    Row,
+    Sample,
+    last,
+    lines,
+    on_a_copy,
+)
 
 TABLES = (
     table_layers_activation,
@@ -74,7 +89,7 @@ LAYERS: tuple[Row, ...] = (
     ),
     Row(
         "NTKLinear",
-        lambda nn: twins.of(nn, "NTKLinear")(5, 3, gain=1.5),
+        lambda nn: twins.of(nn, "NTKLinear")(5, 3, gain=1.5, beta=0.3),
         ROWS_OF_5,
         out=last(3),
         state={"weight": (3, 5), "bias": (3,)},
@@ -146,7 +161,7 @@ LAYERS: tuple[Row, ...] = (
         random=True,
     ),
     Row("Dropout", lambda nn: nn.Dropout(0.0), ANY, variant="none"),
-    Row("Dropout", lambda nn: nn.Dropout(1.0), ANY, variant="all"),
+    Row("Dropout", lambda nn: on_a_copy(nn.Dropout(1.0, inplace=True)), ANY, variant="all"),
     Row(
         "BatchNorm1d",
         lambda nn: nn.BatchNorm1d(3),
@@ -159,7 +174,13 @@ LAYERS: tuple[Row, ...] = (
             (Sample((2, 3, 4, 5)), r"needed \(B, C\) or \(B, C, T\)"),
         ),
     ),
-    Row("BatchNorm1d", lambda nn: nn.BatchNorm1d(3, momentum=None), BATCHES, state=AFFINE | STATS, variant="average"),
+    Row(
+        "BatchNorm1d",
+        lambda nn: nn.BatchNorm1d(3, momentum=None, bias=False),
+        BATCHES,
+        state={"weight": (3,)} | STATS,
+        variant="average",
+    ),
     Row(
         "BatchNorm1d",
         lambda nn: nn.BatchNorm1d(3, eps=0.1, track_running_stats=False),
@@ -187,7 +208,7 @@ LAYERS: tuple[Row, ...] = (
     Row("LayerNorm", lambda nn: nn.LayerNorm(5, elementwise_affine=False), ROWS_OF_5, variant="plain"),
     Row("ReLU", lambda nn: nn.ReLU(), ANY),
     Row("LeakyReLU", lambda nn: nn.LeakyReLU(), ANY),
-    Row("LeakyReLU", lambda nn: nn.LeakyReLU(0.3), ANY, variant="steep"),
+    Row("LeakyReLU", lambda nn: on_a_copy(nn.LeakyReLU(0.3, True)), ANY, variant="steep"),
     Row("PReLU", lambda nn: nn.PReLU(), (*ANY, Sample((), "plain", ONE)), state={"weight": (1,)}),
     Row(
         "PReLU",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from layer_rows import ANY, AXIS_1, BOTH, ONE, Row, Sample, library, lines, through
+from layer_rows import ANY, AXIS_1, BOTH, ONE, Row, Sample, library, lines, on_a_copy, through
 
 EXTREME = (Sample((6,), "huge", ONE),)
 EVERY = (*ANY, *EXTREME)
+FEW = lines((0, 5), (3, 5), (1, 1), (7,))
 IMAGES = lines(
     (0, 3, 2, 2), (2, 3, 2, 4), (1, 1, 1, 1), (3, 2, 2), (1, 3, 2, 5), extra=(Sample((3, 1, 4), "huge", ONE),)
 )
@@ -65,14 +66,14 @@ ROWS: tuple[Row, ...] = (
     Row("SquaredReLU", lambda nn: nn.SquaredReLU(), EVERY, reference=_squared_relu),
     Row("L1Penalty", lambda nn: nn.L1Penalty(0.3), ANY, out=_scalar, reference=_penalty(0.3, 0),
         bad=((lambda nn: nn.L1Penalty(-1)([nn.Parameter([1.0])]), r"strength: got -1; needed 0 or more"),)),
-    Row("L2Penalty", lambda nn: nn.L2Penalty(), ANY, out=_scalar, reference=_penalty(0, 0.5)),
+    Row("L2Penalty", lambda nn: nn.L2Penalty(0.3), ANY, out=_scalar, reference=_penalty(0, 0.15)),
     Row("ElasticNetPenalty", lambda nn: nn.ElasticNetPenalty(2.0, l1_ratio=0.25), ANY, out=_scalar,
         reference=_penalty(0.5, 0.75),
         bad=((lambda nn: nn.ElasticNetPenalty(1.0, 2.0)([nn.Parameter([1.0])]), r"l1_ratio: got 2.0"),)),
     Row("ELU", lambda nn: nn.ELU(), EVERY),
-    Row("ELU", lambda nn: nn.ELU(alpha=0.3), EVERY, variant="flat"),
+    Row("ELU", lambda nn: on_a_copy(nn.ELU(alpha=0.3, inplace=True)), EVERY, variant="flat"),
     Row("CELU", lambda nn: nn.CELU(), EVERY),
-    Row("CELU", lambda nn: nn.CELU(0.5), EVERY, variant="flat",
+    Row("CELU", lambda nn: on_a_copy(nn.CELU(0.5, True)), EVERY, variant="flat",
         bad=((lambda nn: nn.CELU(0)(nn.Parameter([1.0])), r"celu: alpha: got 0; needed a number other than 0"),)),
     Row("SELU", lambda nn: nn.SELU(), EVERY),
     Row("Mish", lambda nn: nn.Mish(), EVERY),
@@ -87,16 +88,22 @@ ROWS: tuple[Row, ...] = (
     Row("Hardsigmoid", lambda nn: nn.Hardsigmoid(), EVERY, reference=_hardsigmoid),
     Row("Hardswish", lambda nn: nn.Hardswish(), EVERY),
     Row("Hardtanh", lambda nn: nn.Hardtanh(), EVERY),
-    Row("Hardtanh", lambda nn: nn.Hardtanh(-0.4, 0.3), EVERY, variant="narrow",
+    Row("Hardtanh", lambda nn: on_a_copy(nn.Hardtanh(-0.4, 0.3, True)), EVERY, variant="narrow",
         bad=((lambda nn: nn.Hardtanh(1.0, -1.0)(nn.Parameter([1.0])), r"min_val: got 1.0; needed less than max_val"),)),
     Row("ReLU6", lambda nn: nn.ReLU6(), EVERY),
     Row("RReLU", lambda nn: nn.RReLU(), lines((0, 5), (4, 5), (1, 1), (7,), (2, 3, 5), modes=BOTH), random=True,
         bad=((lambda nn: nn.RReLU(0.5, 0.1)(nn.Parameter([1.0])), r"rrelu: lower: got 0.5; needed at most upper"),)),
-    Row("RReLU", lambda nn: nn.RReLU(0.2, 0.2), ANY, variant="fixed"),
+    Row("RReLU", lambda nn: on_a_copy(nn.RReLU(0.2, 0.2, True)), ANY, variant="fixed"),
     Row("Threshold", lambda nn: nn.Threshold(0.1, 20.0), EVERY,
         bad=((lambda nn: nn.Threshold(0.1), r"Threshold: got missing.*value.*; needed Threshold\(threshold"),)),
     Row("Step", lambda nn: nn.Step(), EVERY, reference=_step(1.0)),
     Row("Step", lambda nn: nn.Step(0.5), EVERY, reference=_step(0.5), variant="half"),
+    *(Row(name, lambda nn, name=name: on_a_copy(getattr(nn, name)(inplace=True)), FEW, variant="inplace")
+      for name in ("ReLU", "SiLU", "SELU", "Mish", "ReLU6")),
+    Row("Hardsigmoid", lambda nn: on_a_copy(nn.Hardsigmoid(True)), FEW, reference=_hardsigmoid, variant="inplace"),
+    Row("Hardswish", lambda nn: on_a_copy(nn.Hardswish(True)), FEW, variant="inplace",
+        reference=lambda nn: nn.Hardswish()),  # whose text does not say that it writes over its input
+    Row("Threshold", lambda nn: on_a_copy(nn.Threshold(-0.2, -1, True)), FEW, variant="inplace"),
     Row("GLU", lambda nn: nn.GLU(), HALVES, out=_halved,
         errors=((Sample((4, 3)), r"GLU: glu: input: got shape \(4, 3\); needed an even number along axis -1"),)),
     Row("GLU", lambda nn: nn.GLU(0), lines((0, 5), (4, 5), (2, 1), (6,), (2, 3, 5), extra=EXTREME),
@@ -108,7 +115,7 @@ ROWS: tuple[Row, ...] = (
     Row("CosineSimilarity", lambda nn: _two(nn.CosineSimilarity()), PAIRS, out=_angles),
     Row("CosineSimilarity", lambda nn: _two(nn.CosineSimilarity(-1, 1e-3)), PAIRS, out=_less_last, variant="last"),
     Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance()), PAIRS, out=_less_last),
-    Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance(3.0, keepdim=True)), PAIRS,
+    Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance(3.0, 0.01, keepdim=True)), PAIRS,
         out=lambda shape: (*shape[:-1], 1), variant="cubic"),
     Row("PairwiseDistance", lambda nn: _two(nn.PairwiseDistance(1.0)), PAIRS, out=_less_last, variant="city",
         bad=((lambda nn: nn.PairwiseDistance(0)(nn.Parameter([1.0]), nn.Parameter([2.0])), r"norm: p: got 0"),)),

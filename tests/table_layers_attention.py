@@ -184,11 +184,11 @@ def encoded(layer: Any, x: Any) -> Any:
 
 
 def decoded(layer: Any, x: Any) -> Any:
-    """With all masks; (T, B, ·)."""
-    other, far = more(x), above(x, x.shape[0])
-    ahead = flags(x, *([j > i + 1 for j in range(x.shape[0] + 1)] for i in range(x.shape[0])))
-    batch = x.shape[1]
-    return layer.plain(x, other, far, ahead, few(x, batch, x.shape[0]), few(x, batch, x.shape[0] + 1), True, False)
+    """With all masks; (B, T, ·)."""
+    batch, steps = x.shape[:2]
+    other = more(x.transpose(0, 1)).transpose(0, 1)
+    ahead = flags(x, *([j > i + 1 for j in range(steps + 1)] for i in range(steps)))
+    return layer.plain(x, other, above(x, steps), ahead, few(x, batch, steps), few(x, batch, steps + 1), True, False)
 
 
 def translated(layer: Any, x: Any) -> Any:
@@ -257,7 +257,17 @@ TRANSFORMERS: tuple[Row, ...] = (
     ),
     Row(
         "TransformerDecoderLayer",
-        lambda nn: through(decoder(nn, activation=nn.functional.gelu, norm_first=True, bias=False), decoded),
+        lambda nn: through(
+            decoder(
+                nn,
+                activation=nn.functional.gelu,
+                layer_norm_eps=0.1,
+                batch_first=True,
+                norm_first=True,
+                bias=False,
+            ),
+            decoded,
+        ),
         FEW,
         state=layer_state(3, decoder=True, bias=False),
         variant="norm-first",
@@ -274,9 +284,12 @@ TRANSFORMERS: tuple[Row, ...] = (
     ),
     Row(
         "TransformerDecoder",
-        lambda nn: through(nn.TransformerDecoder(decoder(nn), 2), lambda layer, x: layer.plain(x, more(x))),
+        lambda nn: through(
+            nn.TransformerDecoder(decoder(nn), 2, nn.LayerNorm(4)), lambda layer, x: layer.plain(x, more(x))
+        ),
         FEW,
-        state={f"layers.{n}.{k}": v for n in range(2) for k, v in layer_state(3, decoder=True).items()},
+        state={f"layers.{n}.{k}": v for n in range(2) for k, v in layer_state(3, decoder=True).items()}
+        | under("norm", norm(4)),
     ),
     Row(
         "Transformer",
@@ -284,6 +297,25 @@ TRANSFORMERS: tuple[Row, ...] = (
         FEW,
         state=TRANSFORMER_STATE,
         bad=((lambda nn: nn.Transformer(5, 2, 1, 1), r"needed heads that divide"),),
+    ),
+    Row(
+        "Transformer",
+        lambda nn: through(
+            nn.Transformer(
+                *(4, 2, 1, 1, 3, 0.0),
+                activation=nn.functional.gelu,
+                layer_norm_eps=0.1,
+                batch_first=True,
+                norm_first=True,
+                bias=False,
+            ),
+            translated,
+        ),
+        FEW,
+        state={f"encoder.layers.0.{k}": v for k, v in layer_state(3, bias=False).items()}
+        | {f"decoder.layers.0.{k}": v for k, v in layer_state(3, decoder=True, bias=False).items()}
+        | {"encoder.norm.weight": (4,), "decoder.norm.weight": (4,)},
+        variant="norm-first",
     ),
     Row(
         "Transformer",
@@ -391,6 +423,19 @@ BAGS: tuple[Row, ...] = (
         out=lambda shape: (4, 3),
         state={"weight": (6, 3)},
         variant="max",
+    ),
+    Row(
+        "EmbeddingBag",
+        lambda nn: nn.EmbeddingBag(6, 3, scale_grad_by_freq=True),
+        IN_BAGS,
+        out=lambda shape: (shape[0], 3),
+        state={"weight": (6, 3)},
+        variant="frequency",
+        # PyTorch's bags divide some gradients by the number of another row; its Embedding does not.
+        reference=lambda nn: through(
+            nn.Embedding(6, 3, scale_grad_by_freq=True), lambda layer, x: layer.plain(x).mean(1)
+        ),
+        smooth=False,
     ),
     Row(
         "EmbeddingBag",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from layer_rows import BOTH, ONE, ROWS_OF_5, Row, Sample, Shape, last, library, lines, through
+from layer_rows import BOTH, ONE, ROWS_OF_5, Row, Sample, Shape, last, library, lines, on_a_copy, through
 
 SIGNALS = lines((0, 2, 3), (2, 2, 4), (1, 1, 3), (2, 5), modes=BOTH)
 IMAGES = lines((0, 2, 3, 2), (2, 1, 3, 4), (1, 2, 1, 3), (2, 3, 3), modes=BOTH)
@@ -22,13 +22,17 @@ DROPOUT = (
         errors=((Sample((4, 2)), r"dropout2d: input: got shape \(4, 2\); needed 3 or 4 dimensions"),)),
     Row("Dropout3d", lambda nn: nn.Dropout3d(0.6), VOLUMES, random=True,
         errors=((Sample((4, 2)), r"dropout3d: input: got shape \(4, 2\); needed 4 or 5 dimensions"),)),
-    Row("Dropout2d", lambda nn: nn.Dropout2d(1.0), IMAGES, variant="all"),
+    Row("Dropout2d", lambda nn: on_a_copy(nn.Dropout2d(1.0, True)), IMAGES, variant="all"),
     Row("AlphaDropout", lambda nn: nn.AlphaDropout(0.3), ANY, random=True,
         bad=((lambda nn: nn.AlphaDropout(-1), r"AlphaDropout: p: got -1; needed a probability, 0 to 1"),)),
-    Row("AlphaDropout", lambda nn: nn.AlphaDropout(0.0), ANY, variant="none"),
+    Row("AlphaDropout", lambda nn: on_a_copy(nn.AlphaDropout(0.0, True)), ANY, variant="none"),
     Row("AlphaDropout", lambda nn: nn.AlphaDropout(1.0), ANY, variant="all"),
     Row("FeatureAlphaDropout", lambda nn: nn.FeatureAlphaDropout(), CHANNELS, random=True,
         errors=((Sample((3,)), r"feature_alpha_dropout: input: got shape \(3,\); needed \(B, C, …\)"),)),
+    Row("FeatureAlphaDropout", lambda nn: on_a_copy(nn.FeatureAlphaDropout(0.3, True)), CHANNELS, random=True,
+        variant="inplace"),
+    Row("Dropout1d", lambda nn: on_a_copy(nn.Dropout1d(0.6, True)), SIGNALS, random=True, variant="inplace"),
+    Row("Dropout3d", lambda nn: on_a_copy(nn.Dropout3d(0.4, True)), VOLUMES, random=True, variant="inplace"),
 )  # fmt: skip
 
 
@@ -77,6 +81,9 @@ SIZES = (
     Row("UpsamplingNearest2d", lambda nn: nn.UpsamplingNearest2d(scale_factor=(3, 2)), HW, out=scaled(3, 2)),
     Row("UpsamplingBilinear2d", lambda nn: nn.UpsamplingBilinear2d((4, 3)), HW, out=resized(4, 3),
         errors=((Sample((1, 2, 3)), r"UpsamplingBilinear2d: interpolate: input in mode 'bilinear': got shape"),)),
+    Row("UpsamplingNearest2d", lambda nn: nn.UpsamplingNearest2d((2, 5)), HW, out=resized(2, 5), variant="size"),
+    Row("UpsamplingBilinear2d", lambda nn: nn.UpsamplingBilinear2d(scale_factor=2), HW, out=scaled(2, 2),
+        variant="factor"),
 )  # fmt: skip
 
 
@@ -126,14 +133,14 @@ def with_its_mirror(layer: Any, x: Any) -> Any:
     return layer.plain(x, x.flip(-1)[..., :4])
 
 
-def stepped(nn: Any) -> Any:
+def stepped(nn: Any, bias: bool = True) -> Any:
     """The perceptron in PyTorch, which has none: a linear layer and a step that lets NaN through."""
 
     def step(layer: Any, x: Any) -> Any:
         score = layer.plain(x)
         return score.where(score.isnan(), (score > 0).to(score.dtype))
 
-    return through(nn.Linear(5, 2), step)
+    return through(nn.Linear(5, 2, bias), step)
 
 
 PRODUCTS = (
@@ -164,6 +171,8 @@ PRODUCTS = (
         errors=((Sample((2, 4)), r"Perceptron 5→2: input has 4 features, needs 5; input shape \(2, 4\)"),),
         reference=stepped,
     ),
+    Row("Perceptron", lambda nn: nn.Perceptron(5, 2, bias=False), ROWS_OF_5, out=last(2), state={"weight": (2, 5)},
+        reference=lambda nn: stepped(nn, bias=False), variant="no-bias"),
 )  # fmt: skip
 
 ROWS = (*DROPOUT, *SIZES, *ORDER, *PRODUCTS)

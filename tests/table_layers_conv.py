@@ -191,6 +191,14 @@ FORWARD = (
         state=state(2, 1, 1, 2, 3),
         variant="options",
     ),
+    Row(
+        "Conv3d",
+        lambda nn: nn.Conv3d(2, 1, 2, padding=(0, 1, 2), padding_mode="circular"),
+        VOLUMES,
+        out=convolved(3, 1, 2, 1, (0, 1, 2)),
+        state=state(1, 2, 2, 2, 2, bias=1),
+        variant="circular",
+    ),
 )
 
 TRANSPOSED = (
@@ -269,6 +277,14 @@ TRANSPOSED = (
         VOLUMES,
         out=spread(3, 1, (1, 2, 2), (2, 1, 1), (0, 1, 0), (1, 0, 0)),
         state=state(2, 1, 1, 2, 2, bias=1),
+    ),
+    Row(
+        "ConvTranspose3d",
+        lambda nn: nn.ConvTranspose3d(2, 4, (1, 2, 2), groups=2, bias=False, dilation=(1, 2, 1)),
+        VOLUMES,
+        out=spread(3, 4, (1, 2, 2), dilation=(1, 2, 1)),
+        state=state(2, 2, 1, 2, 2),
+        variant="grouped",
     ),
 )
 

@@ -28,6 +28,9 @@ BATCH = (
     Row("BatchNorm2d", lambda nn: nn.BatchNorm2d(3, 0.1, 0.5, False, False), IMAGES, variant="plain"),
     Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, momentum=0.3), VOLUMES, state=AFFINE | STATS,
         errors=((Sample((2, 3, 2)), r"BatchNorm3d 3: input: got shape \(2, 3, 2\); needed \(B, C, D, H, W\)"),)),
+    Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, 0.1, track_running_stats=False, bias=False), VOLUMES,
+        state={"weight": (3,)}, variant="untracked"),
+    Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, affine=False), VOLUMES, state=STATS, variant="plain"),
 )  # fmt: skip
 
 INSTANCE = (
@@ -44,12 +47,17 @@ INSTANCE = (
     ),
     Row("InstanceNorm1d", lambda nn: nn.InstanceNorm1d(3, 0.01, 0.3, True, True), SIGNALS, state=AFFINE | STATS,
         variant="tracked"),
-    Row("InstanceNorm1d", lambda nn: nn.InstanceNorm1d(3, track_running_stats=True, momentum=None), SIGNALS,
-        state=STATS, variant="held"),
+    Row("InstanceNorm1d", lambda nn: nn.InstanceNorm1d(3, 1e-3, None, True, True, bias=False), SIGNALS,
+        state={"weight": (3,)} | STATS, variant="held"),
     Row("InstanceNorm2d", lambda nn: nn.InstanceNorm2d(3, affine=True, bias=False),
         lines((2, 3, 2, 3), (4, 3, 2, 1), (1, 3, 2, 2), (3, 1, 2), modes=BOTH), state={"weight": (3,)}),
     Row("InstanceNorm3d", lambda nn: nn.InstanceNorm3d(3, affine=True),
         lines((1, 3, 2, 1, 2), (2, 3, 1, 2, 2), (1, 3, 3, 1, 1), (3, 2, 1, 1), modes=BOTH), state=AFFINE),
+    Row("InstanceNorm2d", lambda nn: nn.InstanceNorm2d(3, 0.01, 0.3, track_running_stats=True),
+        lines((2, 3, 2, 3), (4, 3, 2, 1), (1, 3, 2, 2), (3, 1, 2), modes=BOTH), state=STATS, variant="tracked"),
+    Row("InstanceNorm3d", lambda nn: nn.InstanceNorm3d(3, 0.01, 0.3, True, True, bias=False),
+        lines((1, 3, 2, 1, 2), (2, 3, 1, 2, 2), (1, 3, 3, 1, 1), (3, 2, 1, 1), modes=BOTH),
+        state={"weight": (3,)} | STATS, variant="tracked"),
 )  # fmt: skip
 
 GROUP = (

@@ -88,6 +88,8 @@ MAX = (
         out=twice(pooled(2, 3, 2, 1)), variant="indices"),
     Row("MaxPool3d", lambda nn: nn.MaxPool3d(2, (1, 2, 2), (0, 1, 1)), VOLUMES, out=pooled(3, 2, (1, 2, 2), (0, 1, 1)),
         errors=((Sample((3, 3, 3)), r"max_pool3d: input: got shape \(3, 3, 3\); needed \(B, C, D, H, W\)"),)),
+    Row("MaxPool3d", lambda nn: through(nn.MaxPool3d(2, 2, 0, (1, 2, 1), True, True), both), VOLUMES,
+        out=twice(pooled(3, 2, 2, 0, (1, 2, 1), True)), variant="indices"),
 )  # fmt: skip
 
 AVG = (
@@ -112,6 +114,8 @@ AVG = (
         variant="divisor"),
     Row("AvgPool3d", lambda nn: nn.AvgPool3d(2, 1, (0, 1, 1), True, False, None), VOLUMES,
         out=pooled(3, 2, 1, (0, 1, 1), 1, True)),
+    Row("AvgPool3d", lambda nn: nn.AvgPool3d((1, 2, 2), divisor_override=3), VOLUMES, out=pooled(3, (1, 2, 2)),
+        variant="divisor"),
 )  # fmt: skip
 
 LP = (
@@ -123,6 +127,8 @@ LP = (
     Row("LPPool2d", lambda nn: nn.LPPool2d(2, 2, ceil_mode=True), IMAGES[:-1], out=pooled(2, 2, None, 0, 1, True),
         variant="ceil"),
     Row("LPPool3d", lambda nn: nn.LPPool3d(2, 2), VOLUMES, out=pooled(3, 2)),
+    Row("LPPool3d", lambda nn: nn.LPPool3d(4, 2, (1, 2, 3), True), VOLUMES,
+        out=pooled(3, 2, (1, 2, 3), 0, 1, True), variant="options"),
 )  # fmt: skip
 
 ADAPTIVE = (
@@ -146,6 +152,10 @@ ADAPTIVE = (
     Row("AdaptiveMaxPool2d", lambda nn: through(nn.AdaptiveMaxPool2d(2, True), both), IMAGES, out=twice(cut(2, 2)),
         variant="indices"),
     Row("AdaptiveMaxPool3d", lambda nn: nn.AdaptiveMaxPool3d(2), VOLUMES, out=cut(3, 2)),
+    Row("AdaptiveMaxPool1d", lambda nn: through(nn.AdaptiveMaxPool1d(2, True), both), SIGNALS, out=twice(cut(1, 2)),
+        variant="indices"),
+    Row("AdaptiveMaxPool3d", lambda nn: through(nn.AdaptiveMaxPool3d((2, 1, 3), True), both), VOLUMES,
+        out=twice(cut(3, (2, 1, 3))), variant="indices"),
 )  # fmt: skip
 
 ROWS = (*MAX, *AVG, *LP, *ADAPTIVE)

@@ -10,6 +10,7 @@ from layer_rows import BOTH, ONE, Row, Sample, Shape, joined, library, lines, th
 SEQUENCES = (*lines((2, 0, 3), (2, 3, 3), (1, 1, 3), (3, 3)), Sample((2, 2, 3), "large", ONE))
 BATCHES_FIRST = (*lines((0, 2, 3), (2, 3, 3), (1, 1, 3), (3, 3)), Sample((2, 2, 3), "large", ONE))
 RAGGED = lines((1, 2, 3), (2, 3, 3), (3, 4, 3), (4, 1, 3), (2, 1, 3))
+DROPPED = lines((2, 0, 3), (2, 2, 3), (1, 1, 3), (3, 3), modes=BOTH)
 STEPS = (*lines((0, 3), (4, 3), (1, 3), (3,)), Sample((2, 3), "kink", ONE), Sample((2, 3), "large", ONE))
 
 
@@ -135,6 +136,15 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "RNN",
+        lambda nn: through(nn.RNN(3, 2, 2, dropout=0.5), plain),
+        DROPPED,
+        out=size(2, 4),
+        state=stacked(1, 2, 2),
+        variant="dropout",
+        random=True,
+    ),
+    Row(
+        "RNN",
         lambda nn: through(nn.RNN(3, 2, bidirectional=True), ragged(2, count=2)),
         RAGGED,
         out=size(4, 4),
@@ -151,9 +161,9 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "GRU",
-        lambda nn: through(nn.GRU(3, 2, 2, bias=False, dropout=0.4), plain),
-        tuple(sample._replace(modes=BOTH) for sample in SEQUENCES),
-        out=size(2, 4),
+        lambda nn: through(nn.GRU(3, 2, 2, bias=False, batch_first=True, dropout=0.4), plain),
+        tuple(sample._replace(modes=BOTH) for sample in BATCHES_FIRST),
+        out=size_batch_first(2, 4),
         state=stacked(3, 2, 2, bias=False),
         variant="dropout",
         random=True,
@@ -181,6 +191,15 @@ ROWS: tuple[Row, ...] = (
         out=size_batch_first(4, 8, 16),
         state=stacked(4, 4, 2, both=True, proj=2),
         variant="projected",
+    ),
+    Row(
+        "LSTM",
+        lambda nn: through(nn.LSTM(3, 2, 2, dropout=0.3), plain),
+        DROPPED,
+        out=size(2, 4, 4),
+        state=stacked(4, 2, 2),
+        variant="dropout",
+        random=True,
     ),
     Row(
         "LSTM",

@@ -105,8 +105,9 @@ UNPOOL = (
     Row("MaxUnpool1d", lambda nn: back_to_its_size(nn.MaxUnpool1d(3, 2, 1)), ODD, reference=_mean_of_equals,
         variant="overlapping"),
     Row("MaxUnpool2d", lambda nn: back(nn.MaxUnpool2d((2, 1))), IMAGES),
-    Row("MaxUnpool2d", lambda nn: back_to_its_size(nn.MaxUnpool2d(2, 2)), UNEVEN, variant="odd"),
+    Row("MaxUnpool2d", lambda nn: back_to_its_size(nn.MaxUnpool2d(2, 2, 1)), UNEVEN, variant="odd"),
     Row("MaxUnpool3d", lambda nn: back(nn.MaxUnpool3d((1, 2, 2))), VOLUMES),
+    Row("MaxUnpool3d", lambda nn: back_to_its_size(nn.MaxUnpool3d(2, 3, 1)), VOLUMES, variant="apart"),
 )  # fmt: skip
 
 FRACTIONAL = (
@@ -133,6 +134,8 @@ FRACTIONAL = (
         DRAWN_IMAGES, out=twice(lambda shape: (*shape[:-2], 3, 3)), variant="indices"),
     Row("FractionalMaxPool3d", lambda nn: _drawn(nn.FractionalMaxPool3d(2, 2)), DRAWN_VOLUMES,
         out=lambda shape: (*shape[:-3], 2, 2, 2)),
+    Row("FractionalMaxPool3d", lambda nn: _drawn(nn.FractionalMaxPool3d(2, None, (0.5, 0.7, 0.6), True)),
+        DRAWN_VOLUMES, out=twice(_shares(0.5, 0.7, 0.6)), variant="ratio"),
 )  # fmt: skip
 
 ROWS = (*UNPOOL, *FRACTIONAL)

@@ -20,7 +20,8 @@ def _arrays(results: dict[str, Any]) -> dict[str, Any]:
 
 def layer_results(torch: Any, row: Row, sample: Sample, mode: str, dtype: str) -> dict[str, Any]:
     """Output, gradients and buffers of a layer."""
-    built, kind = (row.reference or row.build)(torch.nn), getattr(torch, dtype)
+    with warnings.catch_warnings(action="ignore"):  # of PyTorch, on how it will compute
+        built, kind = (row.reference or row.build)(torch.nn), getattr(torch, dtype)
     if isinstance(built, torch.nn.Module):
         built.to(kind).load_state_dict({name: torch.from_numpy(a) for name, a in state_values(row).items()})
         built.train(mode == "train")
