@@ -110,6 +110,16 @@ EXACT: dict[str, Case] = {
         "add sub sub",
         set(),
     ),
+    "axes beside a broadcast": (
+        lambda m: m.reshape(m.broadcast(m.arg(2, 1, 3), shape=(1, 2, 4, 3)), shape=(2, 1, 4, 1, 3)),
+        "broadcast reshape",
+        {"reshaped_broadcast"},
+    ),
+    "axes of a broadcast that are joined": (
+        lambda m: m.reshape(m.broadcast(m.arg(2, 1, 3), shape=(2, 4, 3)), shape=(2, 12)),
+        "broadcast reshape",
+        set(),
+    ),
     "equal constants": (lambda m: (m.const([1.0, 2.0]), m.const([1.0, 2.0])), "", set()),
     "dead code": (lambda m: (m.exp(m.arg(3)), m.neg(m.arg(3)))[1], "neg", set()),
     "constants": (lambda m: m.mul(m.exp(m.const([1.0, 2.0])), m.const(3.0)), "", set()),

@@ -47,6 +47,7 @@ def zeros(m: Maker) -> tuple[int, int]:
     return m.add(m.where(m.arg(4, 9, dtype="?"), inner, m.const(0.0)), m.const(0.0)), m.matmul(m.arg(2, 3), m.arg(3, 2))
 
 
+TWO = {"size": (2, 2), "stride": (1, 1), "dilation": (1, 1)}
 SUNK = {"batch_last", "turned_again", "turned_reshape", "reshape_again"}
 IMAGES: dict[str, Case] = {
     "a convolution": (convolution, "matmul windows", SUNK),
@@ -85,10 +86,46 @@ IMAGES: dict[str, Case] = {
         "concatenate matmul windows",
         SUNK | {"turned_parts"},
     ),
+    "repeated": (
+        lambda m: m.neg(m.broadcast(m.amax(convolution(m), axes=(3,), keepdims=True), shape=(16, 3, 2, 5))),
+        "amax broadcast matmul neg windows",
+        SUNK | {"turned_broadcast", "turned_reduction", "turned_elements", "broadcast_last"},
+    ),
     "repeated beside it": (
         lambda m: m.mul(convolution(m), m.broadcast(m.arg(16, 3, 1, 1), shape=(16, 3, 2, 3))),
         "matmul mul windows",
         SUNK | {"broadcast_last", "turned_elements"},
+    ),
+    "columns of pixels that are chosen": (
+        lambda m: m.gather(m.transpose(convolution(m), axes=(3, 0, 1, 2)), m.const([2, 0, 0, 1], "i8")),
+        "gather matmul windows",
+        SUNK | {"turned_gather", "transpose_again"},
+    ),
+    "rows of pixels that are placed": (
+        lambda m: m.scatter_add(
+            m.transpose(convolution(m), axes=(2, 3, 0, 1)), m.const([3, 1], "i8"), shape=(4, 3, 16, 3)
+        ),
+        "matmul scatter_add windows",
+        SUNK | {"turned_scatter", "transpose_again"},
+    ),
+    "sums of windows": (
+        lambda m: m.sum(m.windows(convolution(m), **TWO), axes=(4, 5), keepdims=False),
+        "matmul sum windows windows",
+        SUNK | {"turned_windows", "turned_reduction"},
+    ),
+    "some of the windows": (
+        lambda m: m.slice(m.windows(convolution(m), **TWO), start=(0,) * 6, stop=(16, 3, 1, 1, 2, 2), step=(1,) * 6),
+        "matmul slice windows windows",
+        SUNK | {"turned_windows", "turned_part"},
+    ),
+    "what sums of windows give back": (
+        lambda m: m.fold(
+            m.broadcast(m.reshape(convolution(m), shape=(16, 3, 2, 3, 1, 1)), shape=(16, 3, 2, 3, 2, 2)),
+            output=(3, 4),
+            **TWO,
+        ),
+        "broadcast fold matmul windows",
+        SUNK | {"turned_broadcast", "turned_fold"},
     ),
     "flattened": (lambda m: m.reshape(convolution(m), shape=(16, 18)), "matmul windows", SUNK),
     "flattened with the batch": (lambda m: m.reshape(convolution(m), shape=(48, 6)), "matmul windows", SUNK),
@@ -124,6 +161,15 @@ IMAGES: dict[str, Case] = {
         )(convolution(m)),
         "le matmul matmul relu where windows",
         SUNK | {"turned_elements", "turned_product"},
+    ),
+    "what is left of a mean": (
+        lambda m: (
+            lambda y: m.mul(
+                y, m.abs(m.mul(m.reshape(m.matmul(m.arg(16, 4), m.arg(4, 18)), shape=(16, 3, 2, 3)), m.const(0.5)))
+            )
+        )(convolution(m)),
+        "abs matmul matmul mul mul windows",
+        SUNK | {"turned_elements", "turned_product", "scaled_product"},
     ),
     "the gradient of a convolution's input": (folded, "flip matmul pad windows", SUNK | {"fold_of_product"}),
     "that of strides": (lambda m: folded(m, 2), "flip matmul pad windows", SUNK | {"fold_of_product"}),

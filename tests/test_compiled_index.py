@@ -25,12 +25,13 @@ from slalom.compiler.index import (
     cases,
     nested,
     ravel,
+    settled,
     unravel,
 )
 from slalom.compiler.native import native
 from slalom.compiler.nodes import matched, walk
 from slalom.compiler.schedule import CASES
-from slalom.core.ops.structural import CONCATENATE
+from slalom.core.ops.structural import CONCATENATE, PAD
 from slalom.core.shape import size
 
 NATIVE_BITS = True
@@ -137,12 +138,25 @@ def test_a_case_holds_two_bounds_however_many_there_are() -> None:
     for row in range(20):
         held = [case for case in found if all(holds(c, (row, 0)) for c in case.conditions)]
         assert [case.operand for case in held] == [row]
-        assert value(held[0].at[0], (row, 0)) == 0
+        assert value(settled(held[0].at[0]), (row, 0)) == 0
 
 
 def holds(condition: Condition, at: tuple[int, ...]) -> bool:
     x = value(condition.expr, at)
     return bool(getattr(operator, condition.how)(x, condition.number))
+
+
+def test_what_padding_tells_of_an_index_is_known_to_the_views_behind_it() -> None:
+    """An image cut into rows of two halves: padded, no row of it would be divided."""
+    (inside,) = [case for case in cases(PAD.index, axes_of((6, 10)), [(4, 8)], PADDED) if case.operand is not None]
+    at = unravel(ravel(inside.at, (4, 8)), (2, 2, 8))
+    assert [str(settled(part)) for part in at] == ["(i0 + 1 // 2) + -1", "(i0 + 1 % 2)", "i1 + -1"]
+    assert len(inside.conditions) == 4
+    row = unravel(ravel(inside.at, (4, 8)), (1, 4, 1, 8))
+    assert all(settled(part).affine for part in row)
+
+
+PADDED = {"low": (1, 1), "high": (1, 1), "interior": (0, 0)}
 
 
 @native_only

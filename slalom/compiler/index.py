@@ -54,7 +54,15 @@ class Element:
     bound: int
 
 
-Atom = Axis | Quotient | Remainder | Element
+@dataclass(frozen=True)
+class Within:
+    """An expression, of which 0 ≤ it < bound is known where it is used: further views are followed with that."""
+
+    of: Expr
+    bound: int
+
+
+Atom = Axis | Quotient | Remainder | Element | Within
 
 
 class Expr:
@@ -189,6 +197,9 @@ def _range(atom: Atom) -> tuple[int, int]:
     if isinstance(atom, Quotient):
         low, high = atom.of.range
         return low // atom.by, high // atom.by
+    if isinstance(atom, Within):
+        low, high = atom.of.range
+        return max(low, 0), min(high, atom.bound - 1)
     return 0, max((atom.by if isinstance(atom, Remainder) else atom.bound) - 1, 0)
 
 
@@ -204,6 +215,8 @@ def _text(atom: Atom) -> str:
         return f"i{atom.number}"
     if isinstance(atom, Element):
         return f"%{atom.value}[{', '.join(map(str, atom.index))}]"
+    if isinstance(atom, Within):
+        return f"({atom.of} < {atom.bound})"
     return f"({atom.of} {'//' if isinstance(atom, Quotient) else '%'} {atom.by})"
 
 
@@ -295,7 +308,15 @@ class _Path:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """What all choices come to: of several bounds for one expression the last, which is the tightest."""
-        return tuple(self._conditions.values())
+        return tuple([c._replace(expr=settled(c.expr)) for c in self._conditions.values()])
+
+    def narrowed(self, expr: Expr) -> Expr:
+        """An expression with what the choices tell of it."""
+        known = self._ranges.get(Expr(expr.terms))
+        if known is None or known[0] + expr.constant < 0:
+            return expr
+        bound = known[1] + expr.constant + 1
+        return expr if expr.range[0] >= 0 and expr.range[1] < bound else Expr(((Within(expr, bound), 1),))
 
     def decide(self, condition: Condition) -> bool:
         expr, n = Expr(condition.expr.terms), condition.number - condition.expr.constant
@@ -397,7 +418,7 @@ def _cases(
         if place is None:
             found.append(Case(conditions, None, ()))
         else:
-            found.append(Case(conditions, place[0], tuple(map(_expr, place[1]))))
+            found.append(Case(conditions, place[0], tuple([path.narrowed(_expr(part)) for part in place[1]])))
         while choices and not choices[-1]:
             choices.pop()
         if not choices:
@@ -416,7 +437,28 @@ def _substituted(atom: Atom, axes: Sequence[Expr]) -> Expr:
     if isinstance(atom, Element):
         return Expr(((replaced(atom, axes), 1),))
     of = substituted(atom.of, axes)
+    if isinstance(atom, Within):
+        return Expr(((Within(of, atom.bound), 1),))
     return of.quotient(atom.by) if isinstance(atom, Quotient) else of.remainder(atom.by)
+
+
+@lru_cache(KEPT)
+def settled(expr: Expr) -> Expr:
+    """An expression as it is to be computed: without what was known only on the way."""
+    if not any(isinstance(atom, Within) for part in nested(expr) for atom, _ in part.terms):
+        return expr
+    total = Expr((), expr.constant)
+    for atom, c in expr.terms:
+        if isinstance(atom, Axis):
+            part = Expr(((atom, 1),))
+        elif isinstance(atom, Element):
+            part = Expr(((Element(atom.value, tuple(map(settled, atom.index)), atom.bound), 1),))
+        else:
+            part = settled(atom.of)
+            if not isinstance(atom, Within):
+                part = part.quotient(atom.by) if isinstance(atom, Quotient) else part.remainder(atom.by)
+        total = total.plus(part, c)
+    return total
 
 
 def replaced(atom: Element, axes: Sequence[Expr]) -> Element:

@@ -256,7 +256,8 @@ def turned_elements(d: Draft, eq: Line) -> int | None:
     if source is None:
         return None
     axes = source[1]
-    return _turned(d, d.emit(eq.prim, *[_brought(d, x, axes) for x in eq.inputs], **eq.params), axes)
+    out = d.emit(eq.prim, *[_brought(d, d.narrow.get(x, x), axes) for x in eq.inputs], **eq.params)
+    return _turned(d, d.stretch(out, _permuted(eq.type.shape, axes)), axes)
 
 
 @rule(r.SUM, r.AMAX, phase=IMAGES)
@@ -290,6 +291,17 @@ def turned_parts(d: Draft, eq: Line) -> int | None:
     axes = source[1]
     parts = [_brought(d, x, axes) for x in eq.inputs]
     return _turned(d, d.emit(s.CONCATENATE, *parts, axis=axes[eq.params["axis"]]), axes)
+
+
+@rule(s.BROADCAST, phase=IMAGES)
+def turned_broadcast(d: Draft, eq: Line) -> int | None:
+    """broadcast(xᵀ) → broadcast(x)ᵀ of a transpose that is turned"""
+    if (source := _source(d, eq.inputs[0])) is None:
+        return None
+    x, axes = source
+    new = len(eq.type.shape) - len(axes)
+    whole = (*range(new), *(a + new for a in axes))
+    return _turned(d, d.emit(s.BROADCAST, x, shape=_permuted(eq.type.shape, whole)), whole)
 
 
 @rule(s.RESHAPE, phase=IMAGES)
@@ -327,6 +339,83 @@ def turned_reshape(d: Draft, eq: Line) -> int | None:
     return _turned(d, d.reshape(x, tuple([after[j] for j in memory])), [memory.index(j) for j in range(len(after))])
 
 
+def _leading(d: Draft, value: int, count: int) -> tuple[int, list[int]] | None:
+    """Of a value that is turned: its source with those axes first that become the first ``count`` of the value's, and
+    which axis of the value each axis of that is."""
+    if (source := _source(d, value)) is None:
+        return None
+    x, axes = source
+    order = [*axes[:count], *sorted(axes[count:])]
+    return d.emit(s.TRANSPOSE, x, axes=tuple(order)), [axes.index(a) for a in order]
+
+
+@rule(r.GATHER, phase=IMAGES)
+def turned_gather(d: Draft, eq: Line) -> int | None:
+    """gather from xᵀ → (gather from x)ᵀ of a transpose that is turned, with the axes that are chosen from first"""
+    x, *indices = eq.inputs
+    if not indices or (found := _leading(d, x, len(indices))) is None:
+        return None
+    source, axes = found
+    new = len(d.shape(indices[0]))
+    rest = [a - len(indices) + new for a in axes[len(indices) :]]
+    return _turned(d, d.emit(r.GATHER, source, *indices), _inverse((*range(new), *rest)))
+
+
+@rule(r.SCATTER_ADD, phase=IMAGES)
+def turned_scatter(d: Draft, eq: Line) -> int | None:
+    """scatter_add of xᵀ → (scatter_add of x)ᵀ of a transpose that is turned, with the axes that are placed first"""
+    x, *indices = eq.inputs
+    new = len(d.shape(indices[0])) if indices else 0
+    if not indices or (found := _leading(d, x, new)) is None:
+        return None
+    source, axes = found
+    whole = (*range(len(indices)), *(a - new + len(indices) for a in axes[new:]))
+    shape = tuple([eq.params["shape"][a] for a in whole])
+    return _turned(d, d.emit(r.SCATTER_ADD, source, *indices, shape=shape), _inverse(whole))
+
+
+@rule(r.SUM, s.SLICE, phase=IMAGES)
+def turned_windows(d: Draft, eq: Line) -> int | None:
+    """Σ, or a part, of windows(xᵀ) → that of windows(x)ᵀ of a transpose that is turned"""
+    line = d.made(eq.inputs[0], s.WINDOWS)
+    if line is None or (source := _source(d, line.inputs[0])) is None:
+        return None
+    x, axes = source
+    n, rank = len(line.params["size"]), len(axes)
+    over = axes[rank - n :]
+    first = min(over)
+    if over != tuple(sorted(over)):
+        return None
+    steps = {}
+    for name, given in line.params.items():
+        steps[name] = tuple([given[over.index(a)] if a in over else 1 for a in range(first, rank)])
+    seen = d.emit(s.WINDOWS, x, **steps)
+    seen = d.reshape(seen, (*d.shape(seen)[:rank], *line.params["size"]))
+    turned = _turned(d, seen, (*axes, *range(rank, rank + n)))
+    return d.emit(eq.prim, turned, **eq.params)
+
+
+@rule(s.FOLD, phase=IMAGES)
+def turned_fold(d: Draft, eq: Line) -> int | None:
+    """fold(xᵀ) → fold(x)ᵀ of a transpose that is turned"""
+    if (source := _source(d, eq.inputs[0])) is None:
+        return None
+    x, axes = source
+    n, rank = len(eq.params["size"]), len(eq.type.shape)
+    order = sorted(range(rank), key=axes.__getitem__)  # of the axes of the result
+    over = [i for i in order if i >= rank - n]
+    if over != sorted(over):
+        return None
+    trailing = order[order.index(over[0]) :]
+    steps = {}
+    for name in ("size", "stride", "dilation"):
+        steps[name] = tuple([eq.params[name][i - rank + n] if i in over else 1 for i in trailing])
+    y = d.emit(s.TRANSPOSE, x, axes=tuple([axes[i] for i in (*order, *range(rank, rank + n))]))
+    y = d.reshape(y, (*d.shape(y)[:rank], *steps["size"]))
+    out = d.emit(s.FOLD, y, output=tuple([eq.type.shape[i] for i in trailing]), **steps)
+    return _turned(d, out, _inverse(tuple(order)))
+
+
 @rule(s.TRANSPOSE, phase=IMAGES)
 def turned_again(d: Draft, eq: Line) -> int | None:
     """transpose(xᵀ) of a transpose that is turned → one that is turned, or x"""
@@ -334,6 +423,29 @@ def turned_again(d: Draft, eq: Line) -> int | None:
         return None
     x, axes = source
     return _turned(d, x, [axes[a] for a in eq.params["axes"]])
+
+
+@rule(s.TRANSPOSE, phase=IMAGES)
+def scaled_product(d: Draft, eq: Line) -> int | None:
+    """f(x·y)ᵀ → f((x·y)ᵀ) of a function of a product and numbers that has no other use"""
+    (value,) = eq.inputs
+    line, wide = d.lines[value], _scaled(d, value)
+    x = wide
+    while x is not None and traced(d, x, r.MATMUL) is None:
+        x = _scaled(d, x)
+    if line is None or wide is None or x is None:
+        return None
+    inputs = [d.emit(s.TRANSPOSE, i, axes=eq.params["axes"]) if i == wide else i for i in line.inputs]
+    return d.emit(line.prim, *inputs, **line.params)
+
+
+def _scaled(d: Draft, value: int) -> int | None:
+    """What a value with one use is a function of, beside numbers."""
+    line = d.lines[value]
+    if line is None or line.prim.expr is None or not d.once(value):
+        return None
+    wide = [x for x in line.inputs if d.shape(x)]
+    return wide[0] if len(wide) == 1 and d.shape(wide[0]) == line.type.shape else None
 
 
 @rule(s.TRANSPOSE, phase=IMAGES)

@@ -24,6 +24,7 @@ from slalom.compiler.index import (
     Expr,
     Index,
     Quotient,
+    Remainder,
     axes_of,
     nested,
 )
@@ -541,6 +542,7 @@ class Nest:
             return b.add(b.splat(at, self._lanes), b.iota("i64", self._lanes))
         if isinstance(atom, Element):
             return self._element(atom)
+        assert isinstance(atom, Quotient | Remainder), "nodes hold settled expressions"
         of = self._integer(atom.of)
         by = b.word(("divisor", atom), atom.by)
         by = b.splat(by, of.type.lanes) if of.type.lanes else by

@@ -15,13 +15,14 @@ RULES: Final[dict[str, str]] = {}
 TABLES: Final[tuple[dict[Primitive, list[Rule]], ...]] = ({}, {}, {}, {})
 
 
-def rule(*prims: Primitive, phase: int = LOCAL) -> Callable[[Rule], Rule]:
-    """Enter a function into the table of rules for ``prims``; those entered first are tried first."""
+def rule(*prims: Primitive, phase: int = LOCAL, but: int | None = None) -> Callable[[Rule], Rule]:
+    """Enter a function into the table of rules for ``prims``; those entered first are tried first. but: a later phase
+    of which the rules want the opposite."""
 
     def enter(function: Rule) -> Rule:
         RULES[function.__name__] = function.__doc__ or ""
         for each in _IN_FORCE[phase]:
-            for prim in prims:
+            for prim in () if each == but else prims:
                 TABLES[each].setdefault(prim, []).append(function)
         return function
 

@@ -27,6 +27,7 @@ from slalom.compiler.index import (
     axis,
     cases,
     ravel,
+    settled,
     strides_of,
     substituted,
     unravel,
@@ -350,11 +351,12 @@ class _Scheduler(Operands):
 
     def _node(self, value: int, index: Index, kernel: Kernel) -> Node:
         """An element of a value, as seen from inside a kernel."""
+        plain = tuple(map(settled, index))
         if value in self.counts:
-            return Position(index[0])
+            return Position(plain[0])
         if value not in self.made:
-            return Read(value, index)
-        if kernel.members.get(value) == index:
+            return Read(value, plain)
+        if kernel.members.get(value) == plain:
             return Local(value)
         eq, home = self.made[value], self.home.get(value)
         if home is kernel and not self._free(value):
@@ -363,7 +365,7 @@ class _Scheduler(Operands):
         late = home is not None and self.settling and not kernel.before >> home.number & 1
         known = self.settling and value in self.stored and home is not kernel  # it goes to memory anyway
         if home is not None and not late and (known or not self._free(value)):
-            return Read(value, index)
+            return Read(value, plain)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
         if eq.prim.name == "gather":
@@ -390,7 +392,7 @@ class _Scheduler(Operands):
             if i in self.counts and self.types[i].shape[0] <= bound:
                 places.append(index[0])
                 continue
-            element = Element(i, index[:rank], bound)
+            element = Element(i, tuple(map(settled, index[:rank])), bound)
             kernel.elements.setdefault(element, self._node(i, index[:rank], kernel))
             places.append(Expr(((element, 1),)))
         node = self._node(x, (*places, *index[rank:]), kernel)

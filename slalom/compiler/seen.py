@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from slalom.compiler.atoms import grouped
-from slalom.compiler.index import Condition, Expr, Index, axes_of, axis, cases, ravel
+from slalom.compiler.index import Condition, Expr, Index, axes_of, axis, cases, ravel, settled
 from slalom.core.graph import Equation, Type
 from slalom.core.ops import structural as s
 
@@ -86,7 +86,7 @@ def in_memory(value: int, index: Index, types: Sequence[Type], view: View) -> Fo
         assert way.operand is not None
         conditions += way.conditions
         value, index = eq.inputs[way.operand], way.at
-    return Found(value, index, conditions)
+    return Found(value, tuple(map(settled, index)), conditions)
 
 
 def steps_by(found: Found, flat: Expr, axes: Sequence[int], lane: int | None = None) -> bool:

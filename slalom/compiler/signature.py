@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from slalom.compiler.index import Axis, Element, Index, Quotient
+from slalom.compiler.index import Axis, Element, Index, Quotient, Remainder
 from slalom.compiler.ir import STATUS, Builder, Memory, Number
 from slalom.compiler.nodes import Apply, Choose, Kernel, Local, Node, Position, Read, Schedule
 
@@ -117,6 +117,7 @@ class Signature:
                 elif isinstance(atom, Element):
                     add(("element", self._elements[atom]))
                 else:
+                    assert isinstance(atom, Quotient | Remainder), "nodes hold settled expressions"
                     add(("//" if isinstance(atom, Quotient) else "%", atom.by))
                     self._index((atom.of,))
 

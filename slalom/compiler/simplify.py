@@ -26,7 +26,7 @@ import numpy as np
 
 from slalom.compiler import layout  # enters the rules about images
 from slalom.compiler.draft import Draft, Line, Tiles, adds_axes, rewrite, swap
-from slalom.compiler.rules import CHECKED, TABLES, WHOLE, rule
+from slalom.compiler.rules import CHECKED, IMAGES, TABLES, WHOLE, rule
 from slalom.core.dtype import int64
 from slalom.core.graph import Graph
 from slalom.core.ops import TABLE
@@ -305,7 +305,7 @@ def broadcast_again(d: Draft, eq: Line) -> int | None:
     return d.reshape(x, shape) if adds_axes(d.shape(x), shape) else None
 
 
-@rule(s.TRANSPOSE)
+@rule(s.TRANSPOSE, but=IMAGES)
 def transposed_broadcast(d: Draft, eq: Line) -> int | None:
     """transpose(broadcast(x)) → broadcast(transpose(x))"""
     x, axes = d.source(eq.inputs[0], s.BROADCAST), eq.params["axes"]
@@ -315,6 +315,18 @@ def transposed_broadcast(d: Draft, eq: Line) -> int | None:
     if axes[:new] != tuple(range(new)):
         x, new = d.reshape(x, (1,) * new + d.shape(x)), 0
     return d.stretch(d.emit(s.TRANSPOSE, x, axes=tuple([a - new for a in axes[new:]])), eq.type.shape)
+
+
+@rule(s.RESHAPE)
+def reshaped_broadcast(d: Draft, eq: Line) -> int | None:
+    """reshape(broadcast(x)) that adds or takes away axes of size 1 → broadcast(reshape(x))"""
+    x, after = d.source(eq.inputs[0], s.BROADCAST), eq.type.shape
+    before = d.shape(eq.inputs[0])
+    if x is None or [n for n in before if n != 1] != [n for n in after if n != 1]:
+        return None
+    shape = (1,) * (len(before) - len(d.shape(x))) + d.shape(x)
+    kept = iter([m for m, n in zip(shape, before, strict=True) if n != 1])
+    return d.stretch(d.reshape(x, tuple([1 if n == 1 else next(kept) for n in after])), after)
 
 
 @rule(s.RESHAPE, s.SLICE, s.FLIP)

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from slalom.compiler.gemm import Epilogue
-from slalom.compiler.index import Axis, Condition, Element, Expr, Quotient
+from slalom.compiler.index import Axis, Condition, Expr, Quotient, Remainder
 from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
 from slalom.compiler.nodes import Windows
 from slalom.core.primitive import Array
@@ -121,7 +121,7 @@ def _evaluated(expr: Expr, grid: dict[int, Array]) -> Array:
         if isinstance(atom, Axis):
             total = total + c * grid[atom.number]
             continue
-        assert not isinstance(atom, Element), "windows are read at known places"
+        assert isinstance(atom, Quotient | Remainder), "windows are read at known places"
         of = _evaluated(atom.of, grid)
         total = total + c * (of // atom.by if isinstance(atom, Quotient) else of % atom.by)
     return total
