@@ -88,6 +88,21 @@ def test_weights_and_history_are_the_same(batch_size: int, weights: Any, runs: l
     assert at_once < 12 <= len(runs) - at_once
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_same_bits_on_any_number_of_threads(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the order of 10,000 rows, which several threads compute together, and of all that comes after it."""
+    x, y = np.tile(X, (34, 1))[:10_000], np.tile(Y, 34)[:10_000]
+    found = []
+    for threads in (n, 2):
+        monkeypatch.setattr("slalom.compiler.runtime._chosen", [threads])
+        trainer = trainer_of()
+        trainer.fit((x, y), batch_size=512, epochs=6, progress=False)
+        assert f"threads: {threads}" in trainer.explain()
+        found.append(trainer)
+    assert rows(found[0]) == rows(found[1])
+    assert_same(state(found[0].model), state(found[1].model))
+
+
 def test_more_epochs_than_are_known_ahead(runs: list[int]) -> None:
     many = fitted(epochs=150)
     assert len(runs) < 20
