@@ -138,11 +138,3 @@ def rates(lib: Any, row: Adapter, number: int) -> list[list[float]]:
         optimizer.step()
         scheduler.step(*row.arguments(epoch))
     return found
-
-
-def expected_rates(torch: Any, row: Adapter, number: int) -> list[list[float]]:
-    """For a class of our own, what its row says; else what PyTorch says."""
-    if row.ours is not None:
-        factors = [row.ours(epoch, **row.samples[number]) for epoch in range(EPOCHS)]
-        return [[0.1 * factor, 0.5 * factor] for factor in factors]
-    return rates(torch, row, number)

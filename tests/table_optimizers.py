@@ -17,7 +17,7 @@ Arrays = list[Array]
 State = dict[str, Array]
 Reference = Callable[[Array, Array, int, State, dict[str, Any]], Array]
 """(parameter, gradient, count of steps from 1, what is kept, options) → the parameter after the step."""
-STEPS, SEEN = 120, (1, 3, 60, 120)
+STEPS, SEEN = 100, (1, 3, 60, 100)
 """How long problems are worked on, and after how many steps the parameters are compared."""
 
 

@@ -26,9 +26,7 @@ from tests.table_optimizers import (
     TORCH_CASES,
     TORCH_IDS,
     Row,
-    close,
     step,
-    trajectory,
     walk,
 )
 
@@ -66,28 +64,18 @@ def test_every_optimizer_has_a_row_and_every_row_a_name() -> None:
     assert all(len(row.samples) >= 6 and row.wrong for row in TABLE)
 
 
-@each_torch_case
-def test_walks_as_pytorch_did(row: Row, options: dict[str, Any], problem: str) -> None:
-    expected = GOLDEN[f"{IDS[SAMPLES.index((row, options))]} on {problem}"]
-    close(
-        trajectory(slalom, row.name, options, PROBLEMS[problem]),
-        expected,
-        max(PROBLEMS[problem].tolerance, row.tolerance, 1e-8),
-    )
-
-
 @each_case
 def test_goes_on_from_a_saved_state_to_the_same_bits(row: Row, options: dict[str, Any], problem: str) -> None:
     task = PROBLEMS[problem]
-    for t, params, optimizer in walk(slalom, row.name, options, task, steps=60):
-        if t == 45:
+    for t, params, optimizer in walk(slalom, row.name, options, task, steps=30):
+        if t == 24:
             # In the same layout: NumPy, whose results the tests take, adds up in the order of memory.
             kept, saved = [p.copy("K") for p in params], copy.deepcopy(optimizer.state_dict())
     again = [slalom.tensor(p, requires_grad=True) for p in kept]
     groups = [{"params": [again[i] for i in members]} for members, _ in task.groups]
     resumed = getattr(optim, row.name)(groups, lr=7.0)
     resumed.load_state_dict(saved)
-    for t in range(45, 60):
+    for t in range(24, 30):
         step(slalom, resumed, again, task, t)
     for ours, theirs in zip(again, params, strict=True):
         np.testing.assert_array_equal(ours.detach().numpy(), theirs)
@@ -97,13 +85,13 @@ def test_goes_on_from_a_saved_state_to_the_same_bits(row: Row, options: dict[str
 def test_takes_over_from_pytorch(row: Row, options: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     task = PROBLEMS["network"]
-    for t, params, optimizer in walk(torch, row.name, options, task, steps=90):
-        if t == 50:
+    for t, params, optimizer in walk(torch, row.name, options, task, steps=60):
+        if t == 45:  # when the rate has changed
             ours = [slalom.tensor(p, requires_grad=True) for p in params]
             groups = [{"params": [ours[i] for i in members]} for members, _ in task.groups]
             mine = getattr(optim, row.name)(groups)
             mine.load_state_dict(optimizer.state_dict())
-    for t in range(50, 90):
+    for t in range(45, 60):
         step(slalom, mine, ours, task, t)
     for p, theirs in zip(ours, params, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), theirs, rtol=2e-4, atol=2e-5)
@@ -131,8 +119,8 @@ def test_staged_is_eager_bit_for_bit_recorded_once_and_steered(row: Row, options
 
     eager, staged = build(), build()
     compiled = slalom.compile(staged[2])
-    for t in range(100):
-        if t == 50:
+    for t in range(30):
+        if t == 24:
             for _, optimizer, _ in (eager, staged):
                 optimizer.param_groups[0]["lr"] *= 0.1
         rows = slice(t % 8, t % 8 + 8)

@@ -17,7 +17,7 @@ import slalom
 from slalom.errors import ConfigError, ModelFileError, StagingError
 from slalom.optim import SGD, Adam, Optimizer, lr_scheduler, schedules
 from slalom.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, LRScheduler, StepLR
-from tests.schedule_rows import STORED, Adapter, Row, expected_rates, optimizer_for, rates
+from tests.schedule_rows import Adapter, Row, optimizer_for
 from tests.table_schedules import SCHEDULERS, SCHEDULES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "schedulers.json").read_text(encoding="utf-8"))
@@ -88,13 +88,6 @@ def test_wrong_numbers_are_named(row: Row) -> None:
 
 
 # --- schedulers ---------------------------------------------------------------------------------------------------
-@each_scheduler
-def test_rates_are_those_of_pytorch_as_stored(row: Adapter, number: int) -> None:
-    found = rates(slalom, row, number)[STORED]
-    expected = GOLDEN[f"{row.name} {number}"] if row.ours is None else expected_rates(None, row, number)[STORED]
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
-
-
 @each_scheduler
 def test_goes_on_from_a_saved_state(row: Adapter, number: int) -> None:
     options = row.samples[number]

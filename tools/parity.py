@@ -41,7 +41,7 @@ and every option of every constructor. † PyTorch has no such thing: compared i
 operations or in NumPy's.
 
 Computed with NumPy {np.__version__} on {platform.machine()}; rounding differs between processors.
-Machine code is compared with NumPy at each call in the tests.
+Steps of optimizers are machine code; of all other it is compared with NumPy at each call in the tests.
 """
 NOTES = {
     "Layers": """
@@ -95,7 +95,7 @@ def rows(title: str) -> Iterator[list[str]]:
     for name, own in groupby(section, lambda case: case.name):
         figures: dict[str, list[tuple[float, float | None]]] = {dtype: [] for dtype in cases.DTYPES}
         for case in own:
-            pair = case.pair(torch)
+            pair = case.ours(), case.theirs(torch)
             case.check(*pair)
             figures[case.dtype].append(case.differences(*pair))
         columns = [worst(pair[n] for pair in pairs) for pairs in figures.values() for n in (0, 1)]
