@@ -20,11 +20,13 @@ from slalom.compiler.stage import Compiled
 from slalom.errors import GradError, ShapeError, StagingError
 from tests.test_lecture import BATCH, lecture
 
-EXECUTORS = ["numpy", pytest.param("native", marks=pytest.mark.skipif(not llvm.available(), reason="needs llvmlite"))]
+EXECUTORS = ("numpy", "native")
 
 
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "native" and not llvm.available():
+        pytest.skip("needs llvmlite")
     monkeypatch.setenv("SLALOM_EXECUTOR", "" if request.param == "native" else "numpy")
     return str(request.param)
 
@@ -75,15 +77,23 @@ X = tensor(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32))
 
 # --- layers -------------------------------------------------------------------------------------------------------
 def _cases() -> list[Any]:
-    rows = [row for row in LAYERS if row.state or row.random]
-    cases = []
-    for row in rows:
+    """Layers with parameters or draws, in each mode in which they do something else.
+
+    All of them run in NumPy; in machine code the first variant of each, and what draws or keeps statistics. (The same
+    operations of the other variants are machine code in test_layers.py.)
+    """
+    cases, seen = [], set()
+    for row in (row for row in LAYERS if row.state or row.random):
         sample = next(s for s in row.samples if "train" in s.modes and len(s.shape) and 0 not in s.shape)
-        cases += [pytest.param(row, sample, mode, id=f"{row.id}-{mode}") for mode in ("train", "eval")]
+        differ = row.random or any(name.endswith("running_mean") for name in row.state)
+        for executor in EXECUTORS if differ or row.name not in seen else EXECUTORS[:1]:
+            for mode in ("train", "eval") if differ or row.id == "Linear" else ("train",):
+                cases.append(pytest.param(executor, row, sample, mode, id=f"{executor}-{row.id}-{mode}"))
+        seen.add(row.name)
     return cases
 
 
-@pytest.mark.parametrize(("row", "sample", "mode"), _cases())
+@pytest.mark.parametrize(("executor", "row", "sample", "mode"), _cases(), indirect=["executor"])
 def test_three_steps_of_a_layer_are_those_of_eager_mode(row: Row, sample: Sample, mode: str, executor: str) -> None:
     eager, compiled = pair(lambda: row.build(nn))
     weights = tensor(cotangent(row.out(sample.shape)).astype(np.float32))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,6 +256,18 @@ def fresh(program: Program) -> list[Tensor]:
 @settings(max_examples=200)
 @given(programs())
 def test_derivatives_and_runs_of_a_program_agree(program):
+    with pytest.MonkeyPatch.context() as patch:  # machine code: below, and in test_compiled_graphs
+        patch.setenv("SLALOM_EXECUTOR", "numpy")
+        agree(program)
+
+
+@settings(max_examples=50)
+@given(programs())
+def test_derivatives_and_machine_code_of_a_program_agree(program):
+    agree(program)
+
+
+def agree(program: Program) -> None:
     xs = program.leaves
     rng = np.random.default_rng(1)
     vs = [rng.uniform(-1, 1, x.shape) for x in xs]
