@@ -12,6 +12,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -85,10 +86,16 @@ def unit(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
+@cache
+def parsed(text: str, path: str) -> ast.Module:
+    """Each rule reads all files."""
+    return ast.parse(text, path)
+
+
 def package_files(files: Files) -> Iterator[tuple[str, ast.Module]]:
     for path, text in files.items():
         if path.startswith("slalom/") and path.endswith(".py"):
-            yield path, ast.parse(text, path)
+            yield path, parsed(text, path)
 
 
 def imports(files: Files) -> list[Import]:
@@ -118,7 +125,7 @@ def imports(files: Files) -> list[Import]:
                 for statement in child.body:
                     walk(ast.Module([statement], []), path, "TYPE_CHECKING")
                 walk(ast.Module(child.orelse, []), path, place)
-            else:
+            elif not isinstance(child, ast.expr):  # which no import stands in
                 walk(child, path, place)
 
     for path, tree in package_files(files):
@@ -163,6 +170,14 @@ def import_cycles(files: Files) -> list[str]:
     return []
 
 
+IMPORTERS = ("import_module", "__import__")
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: ``c`` of ``a.b.c()``."""
+    return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
+
+
 def hidden_imports(files: Files) -> list[str]:
     """Functions import only optional libraries, and llvmlite at the first compile."""
     wrong = []
@@ -174,9 +189,9 @@ def hidden_imports(files: Files) -> list[str]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or path == "slalom/__init__.py":
                 continue
-            called, first = ast.unparse(node.func), ast.unparse(node.args[0]) if node.args else ""
-            if called.endswith(("import_module", "__import__")) and re.match(r"f?['\"](slalom|\.)", first):
-                wrong.append(f"{path}:{node.lineno}: {called}({first})")
+            first = ast.unparse(node.args[0]) if node.args and called(node).endswith(IMPORTERS) else ""
+            if re.match(r"f?['\"](slalom|\.)", first):
+                wrong.append(f"{path}:{node.lineno}: {ast.unparse(node.func)}({first})")
     return wrong
 
 
@@ -245,17 +260,13 @@ def swallowed_exceptions(files: Files) -> list[str]:
 
     wrong = []
     for path, text in files.items():
-        for node in ast.walk(ast.parse(text, path)) if path.endswith(".py") else ():
+        for node in ast.walk(parsed(text, path)) if path.endswith(".py") else ():
             if isinstance(node, ast.ExceptHandler):
                 if node.type is None:
                     wrong.append(f"{path}:{node.lineno}: bare except")
                 elif broad(node.type) and empty(node.body):
                     wrong.append(f"{path}:{node.lineno}: {ast.unparse(node.type)} swallowed")
-            elif (
-                isinstance(node, ast.Call)
-                and ast.unparse(node.func).endswith("suppress")
-                and any(map(broad, node.args))
-            ):
+            elif isinstance(node, ast.Call) and called(node).endswith("suppress") and any(map(broad, node.args)):
                 wrong.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
     return wrong
 

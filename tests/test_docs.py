@@ -18,6 +18,9 @@ from typing import Any
 
 import pytest
 
+NATIVE_BITS = True
+"""Pages are run as a reader runs them; what they compile is compared with NumPy where it is tested."""
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
