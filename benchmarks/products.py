@@ -87,7 +87,7 @@ def best(run: Callable[[], Any], repeats: int, rounds: int) -> float:
     return min(times)
 
 
-def store(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: Value) -> None:
+def store(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: gemm.Outer) -> None:
     at = b.add(b.mul(m, b.word("c_row", "c_row")), n)
     b.store_masked(sums, b.offset(b.pointer("c", "c"), at, Type(sums.type.scalar)), mask)
 
@@ -103,7 +103,7 @@ def measure(case: Case, scalar: str, rounds: int) -> dict[str, Any]:
     flops = 2 * m * k * n
     repeats = max(1, int(2e-3 * 250e9 / flops))
 
-    product = gemm.choose(n, scalar, m=m if case.strided else None, batched=True)  # the batch repeats the product
+    product = gemm.choose(n, scalar, m=m if case.strided else None, batched=1)  # the batch repeats the product
     width = product.columns
     panels = aligned(np.zeros((-(-n // width), k, width), dtype))
     packing, packer = gemm.Packing(scalar, product.columns, "columns"), Builder()
@@ -114,7 +114,8 @@ def measure(case: Case, scalar: str, rounds: int) -> dict[str, Any]:
     cost = best(lambda: [pack(packs.ctypes.data, 0, packing.tasks(n)) for _ in range(times)], times, rounds)
 
     b = Builder()
-    gemm.emit(b, product, gemm.Operands(*gemm.Operands._fields), store)
+    operands = gemm.Operands(*gemm.Operands._fields)
+    gemm.emit(b, product, operands._replace(batch=(), a_batch=("a_batch",), b_batch=("b_batch",)), store)
     kernel, (row, column) = native(b), (stride // a.itemsize for stride in a.strides)
     common = {
         "m": m,

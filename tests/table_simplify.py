@@ -333,12 +333,29 @@ EXACT: dict[str, Case] = {
     "n | 0": (lambda m: m.bitor(m.arg(3, dtype="i4"), m.const(0, "i4")), "", {"known_bits"}),
     "n & 1": (lambda m: m.bitand(m.arg(3, dtype="i4"), m.const(1, "i4")), "bitand", set()),
     "x & x": (lambda m: (lambda x: m.bitand(x, x))(m.arg(3, dtype="i4")), "", {"known_bits"}),
-    "pads that tile": (lambda m: chain(m, pads(m, 6, (3, 1), (0, 3), (4, 2))), "add concatenate", {"tiled_pads"}),
+    "pads that tile": (
+        lambda m: chain(m, pads(m, 6, (3, 1), (0, 3), (4, 2))),
+        "add add add concatenate",
+        {"tiled_pads"},
+    ),
     "pads that tile, as a tree": (
         lambda m: (lambda a, b, c, d: m.add(m.add(a, b), m.add(c, d)))(
             *pads(m, 5, (3, 1), (0, 1), (4, 1), (1, 2), axis=1)
         ),
-        "add concatenate",
+        "add add add add concatenate",
+        {"tiled_pads"},
+    ),
+    "pads of what is moved": (
+        lambda m: m.add(
+            *(
+                m.pad(m.reshape(m.sum(m.arg(2, 5, 3), axes=(1,), keepdims=False), shape=(6,)), **ends)
+                for ends in (
+                    {"low": (0,), "high": (6,), "interior": (0,)},
+                    {"low": (6,), "high": (0,), "interior": (0,)},
+                )
+            )
+        ),
+        "concatenate reshape reshape sum sum",
         {"tiled_pads"},
     ),
     "pads with a gap": (lambda m: chain(m, pads(m, 6, (3, 1), (0, 3))), "add pad pad", set()),
@@ -359,6 +376,16 @@ PRODUCTS: dict[str, Case] = {
         lambda m: m.transpose(m.matmul(m.transpose(m.arg(5, 3), axes=(1, 0)), m.arg(5, 2)), axes=(1, 0)),
         "matmul transpose",
         {"transposed_product", "transpose_again"},
+    ),
+    "heads of a product, transposed": (
+        lambda m: m.transpose(m.matmul(m.arg(2, 4, 2, 3), m.arg(2, 4, 3, 5)), axes=(0, 3, 1, 2)),
+        "matmul transpose transpose transpose",
+        {"transposed_product"},
+    ),
+    "heads of a product, in order": (
+        lambda m: m.transpose(m.matmul(m.arg(2, 4, 2, 3), m.arg(2, 4, 3, 5)), axes=(0, 2, 1, 3)),
+        "matmul transpose",
+        set(),
     ),
     "transposed batched product": (
         lambda m: m.transpose(m.matmul(m.arg(4, 2, 3), m.transpose(m.arg(4, 5, 3), axes=(0, 2, 1))), axes=(0, 2, 1)),

@@ -54,9 +54,28 @@ def shared(m: Maker) -> tuple[int, ...]:
 
 
 def batched(m: Maker) -> tuple[int, ...]:
-    """A piece that a product reads as a batch, though in the whole its matrices do not follow each other evenly."""
+    """A piece that a product reads as a batch, by one step from head to head and another from example to example."""
     y = m.tanh(m.arg(2, 3, 4, 5))
     return m.concatenate(y, m.arg(2, 2, 4, 5), axis=1), m.matmul(y, m.arg(2, 3, 5, 6))
+
+
+def read_as_rows(m: Maker) -> tuple[int, ...]:
+    """A value that a product reads as one matrix: in the whole its rows would not follow each other evenly."""
+    x = m.tanh(m.arg(4, 8, 16))
+    return m.matmul(m.reshape(x, shape=(32, 16)), m.arg(16, 5)), m.concatenate(x, m.arg(4, 3, 16), axis=1)
+
+
+def heads(m: Maker) -> tuple[int, ...]:
+    """Attention: what its heads make is put side by side, which no concatenation says, but a transpose."""
+    shares, values = m.exp(m.arg(2, 3, 7, 5)), m.arg(2, 3, 5, 16)
+    y = m.reshape(m.transpose(m.matmul(shares, values), axes=(0, 2, 1, 3)), shape=(2, 7, 48))
+    return (m.matmul(y, m.arg(48, 9)),)
+
+
+def narrow_heads(m: Maker) -> tuple[int, ...]:
+    """Heads so narrow that vectors of several of them are better copied."""
+    y = m.reshape(m.transpose(m.exp(m.arg(2, 3, 7, 4)), axes=(0, 2, 1, 3)), shape=(2, 7, 12))
+    return (m.matmul(y, m.arg(12, 9)),)
 
 
 def single(m: Maker) -> tuple[int, ...]:
@@ -81,7 +100,8 @@ def wide(m: Maker) -> tuple[int, ...]:
 
 
 CASES: list[tuple[Case, int]] = [
-    (gates, 2), (turned, 3), (across, 0), (nested, 15), (shared, 2), (batched, 1), (single, 2), (alone, 1), (wide, 2),
+    (gates, 2), (turned, 3), (across, 0), (nested, 15), (shared, 2), (batched, 1), (read_as_rows, 0),
+    (heads, 1), (narrow_heads, 0), (single, 2), (alone, 1), (wide, 2),
 ]  # fmt: skip
 """Each with how many pieces at least are made in place, by the kernel that computes them."""
 

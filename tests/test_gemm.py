@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from slalom.compiler import llvm
-from slalom.compiler.gemm import Operands, Packing, PackOperands, Product, choose, emit, emit_pack
+from slalom.compiler.gemm import Operands, Outer, Packing, PackOperands, Product, choose, emit, emit_pack
 from slalom.compiler.ir import Builder, Type, Value
 
 SCALARS = {
@@ -61,10 +62,11 @@ def _free_pages() -> Iterator[None]:
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
-def stores(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: Value) -> None:
+def stores(b: Builder, m: Value, n: Value, sums: Value, mask: Value, batch: Outer) -> None:
     """The plain epilogue: C[batch, m, n …] = sums."""
-    row, step = b.word(("c", "row"), "c_row"), b.word(("c", "batch"), "c_batch")
-    at = b.add(b.add(b.mul(m, row), n), b.mul(batch, step))
+    at = b.add(b.mul(m, b.word(("c", "row"), "c_row")), n)
+    for i, index in enumerate(batch):
+        at = b.add(at, b.mul(index, b.word(("c", i), f"c_batch{i}")))
     b.store_masked(sums, b.offset(b.pointer(("c",), "c"), at, Type(sums.type.scalar)), mask)
 
 
@@ -83,22 +85,40 @@ def loaded(b: Builder, target: llvm.Target | None = None) -> Call:
     return call
 
 
+def by_axis(name: str, outer: Sequence[int]) -> dict[str, int]:
+    """A word for each outer axis."""
+    return {f"{name}{i}": number for i, number in enumerate(outer)}
+
+
+def outer_words(batched: int, *names: str) -> dict[str, tuple[str, ...]]:
+    """The names of the words of a batch."""
+    axes = {f"{name}_batch": tuple([f"{name}_batch{i}" for i in range(batched)]) for name in names}
+    return {"batch": tuple([f"batch{i}" for i in range(batched)])[1:], **axes}
+
+
 @cache
 def product_kernel(product: Product, direct: bool = True, bits: int = 512) -> Call:
     b = Builder()
-    emit(b, product, Operands(*Operands._fields), stores, direct=direct)
+    operands = Operands(*Operands._fields)._replace(**outer_words(product.batched, "a", "b"))
+    emit(b, product, operands, stores, direct=direct)
     return loaded(b, llvm.Target.host().limited(bits))
 
 
 @cache
 def packing_kernel(packing: Packing, bits: int = 512) -> Call:
     b = Builder()
-    emit_pack(b, packing, PackOperands(*PackOperands._fields))
+    operands = PackOperands(*PackOperands._fields)._replace(**outer_words(packing.batched, "source", "panels"))
+    emit_pack(b, packing, operands)
     return loaded(b, llvm.Target.host().limited(bits))
 
 
 def elements(array: Array) -> list[int]:
     return [stride // array.itemsize for stride in array.strides]
+
+
+def steps(array: Array, outer: tuple[int, ...], inner: int) -> list[int]:
+    """By how many elements it moves on along each outer axis, when its last axes are broadcast along those."""
+    return elements(np.broadcast_to(array, (*outer, *array.shape[array.ndim - inner :])))[: len(outer)]
 
 
 def packed(b: Array, columns: int, width: int) -> Array:
@@ -130,10 +150,10 @@ def run(
 
     cuts: where the range of tasks is split; only: the one range that is run.
     """
-    batch = max(a.shape[0] if a.ndim == 3 else 1, b.shape[0] if b.ndim == 3 else 1)
+    outer = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, k, n = a.shape[-2] if rows is None else len(rows), a.shape[-1], b.shape[-1]
     mark = a.dtype.type(MARK)
-    c = guarded(np.full((batch, m, n + 3), mark, a.dtype), at_end)
+    c = guarded(np.full((*outer, m, n + 3), mark, a.dtype), at_end)
     right = guarded(packed(b, product.columns, product.columns), at_end) if panels else b
     packing = Packing(product.scalar, product.rows)
     left = guarded(packed(a.swapaxes(-1, -2), packing.columns, packing.width), at_end) if left_panels else a
@@ -145,21 +165,23 @@ def run(
         "a_tile": elements(left)[-3] if left_panels else product.rows * elements(a)[-2],
         "a_row": 1 if left_panels else elements(a)[-2],
         "a_k": elements(left)[-2] if left_panels else elements(a)[-1],
-        "a_batch": elements(left)[0] if a.ndim == 3 else 0,
+        **by_axis("batch", outer),
+        **by_axis("a_batch", steps(left, outer, 3 if left_panels else 2)),
         "b": right.ctypes.data,
         "b_panel": elements(right)[-3] if panels else product.columns,
         "b_row": elements(right)[-2],
-        "b_batch": elements(right)[0] if b.ndim == 3 else 0,
+        **by_axis("b_batch", steps(right, outer, 3 if panels else 2)),
         "block": block,
         "c": c.ctypes.data,
         "c_row": n + 3,
-        "c_batch": m * (n + 3),
+        **by_axis("c_batch", steps(c, outer, 2)),
         "a_index": 0 if rows is None else guarded(rows).ctypes.data,
     }
-    ends = [0, *sorted(min(cut, product.tasks(m, n, batch)) for cut in cuts), product.tasks(m, n, batch)]
+    tasks = product.tasks(m, n, math.prod(outer))
+    ends = [0, *sorted(min(cut, tasks) for cut in cuts), tasks]
     product_kernel(product, direct, bits)(words, [only] if only else list(itertools.pairwise(ends)))
     assert (c[..., n:] == mark).all()
-    return c[..., :n] if product.batched else c[0, :, :n]
+    return c[..., :n]
 
 
 def numbers(rng: np.random.Generator, shape: tuple[int, ...], scalar: str, *, whole: bool = True) -> Array:
@@ -305,7 +327,7 @@ def test_bits_do_not_depend_on_tile_split_block_layout_or_width() -> None:
 @pytest.mark.parametrize("block", [1, 2, 3, ALL_TILES])
 def test_tasks_are_a_partition_of_the_elements(block: int) -> None:
     rng = np.random.default_rng(12)
-    product = replace(Product(rows=4), batched=True)
+    product = replace(Product(rows=4), batched=1)
     a, b = rng.integers(-2, 3, (3, 22, 2)).astype(np.float32), rng.integers(-2, 3, (2, 70)).astype(np.float32)
     want, tasks = np.matmul(a, b), product.tasks(22, 70, 3)
     times = np.zeros(want.shape, int)
@@ -327,13 +349,17 @@ def test_rolled_epilogue(scalar: str) -> None:
 
 
 @pytest.mark.parametrize("panels", [False, True])
-@pytest.mark.parametrize(("outer_a", "outer_b"), [((5,), (5,)), ((), (5,)), ((5,), ())])
+@pytest.mark.parametrize(
+    ("outer_a", "outer_b"),
+    [((5,), (5,)), ((), (5,)), ((5,), ()), ((2, 3), (2, 3)), ((3, 1), (2,)), ((3,), (2, 1)), ((2, 1, 3), (2, 1))],
+)
 def test_batches(outer_a: tuple[int, ...], outer_b: tuple[int, ...], panels: bool) -> None:
     rng = np.random.default_rng(7)
     for scalar, (m, n, k) in itertools.product(["float", "double", "i32"], [(19, 35, 11), (1, 70, 3), (8, 5, 1)]):
-        product = replace(choose(n, scalar), batched=True)
+        outer = np.broadcast_shapes(outer_a, outer_b)
+        product = replace(choose(n, scalar), batched=len(outer))
         a, b = numbers(rng, (*outer_a, m, k), scalar), numbers(rng, (*outer_b, k, n), scalar)
-        tasks = product.tasks(m, n, 5)
+        tasks = product.tasks(m, n, math.prod(outer))
         for block, cuts in [(ALL_TILES, ()), (1, tuple(range(0, tasks, 3))), (2, (1, 7))]:
             got = run(product, laid(a, "wide"), laid(b, "rows"), panels=panels, block=block, cuts=cuts)
             np.testing.assert_array_equal(got, np.matmul(a, b))
@@ -396,12 +422,13 @@ def check_packing(packing: Packing, matrix: Array, wide: bool, *, at_end: bool =
         "source": source.ctypes.data,
         "source_k": elements(source)[-2],
         "source_n": elements(source)[-1],
-        "source_batch": elements(source)[0],
+        **by_axis("batch", matrix.shape[:-2]),
+        **by_axis("source_batch", elements(source)[:-2]),
         "panels": panels.ctypes.data,
         "panel": panels.shape[-1],
-        "panels_batch": panels.shape[-2] * panels.shape[-1],
+        **by_axis("panels_batch", elements(panels)[:-2]),
     }
-    tasks = packing.tasks(n, matrix.shape[0] if packing.batched else 1)
+    tasks = packing.tasks(n, math.prod(matrix.shape[:-2]))
     packing_kernel(packing, bits)(words, [(0, tasks // 2), (tasks // 2, tasks)])
     np.testing.assert_array_equal(panels[..., :-spare].reshape(want.shape), want)
     assert (panels[..., -spare:] == 55).all()
@@ -412,5 +439,6 @@ def check_packing(packing: Packing, matrix: Array, wide: bool, *, at_end: bool =
 def test_packing_batches_at_every_width(order: str, bits: int) -> None:
     rng = np.random.default_rng(11)
     for k, n in [(9, 40), (4, 32), (3, 1), (33, 65)]:
-        packing = Packing("float", 32, order, batched=True)  # type: ignore[arg-type]
-        check_packing(packing, numbers(rng, (3, k, n), "float", whole=False), False, bits=bits)
+        for outer in [(3,), (2, 3)]:
+            packing = Packing("float", 32, order, batched=len(outer))  # type: ignore[arg-type]
+            check_packing(packing, numbers(rng, (*outer, k, n), "float", whole=False), False, bits=bits)

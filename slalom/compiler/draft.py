@@ -243,7 +243,13 @@ class Draft:
         return self.types[value].dtype.kind != "f" or (line is not None and line.prim in _NEVER_NEGATIVE_ZERO)
 
     def plus_zero(self, value: int) -> int:
-        """x + 0, which makes +0 of −0, as a sum does that starts at 0."""
+        """x + 0, which makes +0 of −0, as a sum does that starts at 0; it is done before what is read once is moved, by
+        whoever computes it."""
+        line = self.lines[value]
+        if line is not None and line.prim in (s.RESHAPE, s.TRANSPOSE) and self.uses[value] <= 1:
+            (x,) = line.inputs
+            if self.uses[x] <= 1:
+                return self.emit(line.prim, self.plus_zero(x), **line.params)
         return value if self.never_negative_zero(value) else self.emit(p.ADD, value, self.number(0, value))
 
     def swapped(self, value: int) -> int:

@@ -40,7 +40,7 @@ class Product:
 
     scalar: of A, B and the accumulators; integers wrap around as NumPy's do.
     rows, vectors: the tile, in rows of A and vectors of 16 columns of B.
-    batched: whether there is an outer index that moves A and B by strides of their own.
+    batched: over how many outer indices there is a product for each; A and B have a stride of their own along each.
     indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
     """
@@ -48,7 +48,7 @@ class Product:
     scalar: str = "float"
     rows: int = 8
     vectors: int = 2
-    batched: bool = False
+    batched: int = 0
     indexed: bool = False
     logical: bool = False
 
@@ -75,7 +75,8 @@ class Operands(NamedTuple):
     b, b_panel, b_row: where B[k, n] is: b + (n ÷ columns)·b_panel + k·b_row + n mod columns.
     block: row tiles that are done for one column tile before the next; tasks are numbered (batch, block of rows,
         column tile, row tile). At least 1; all row tiles keep B's tile in the cache, fewer give each thread rows.
-    batch, a_batch, b_batch: the outer extent and the strides along it (0 repeats), of batched products.
+    batch, a_batch, b_batch: of batched products, the extents of all outer indices but the first, and by how much A and
+        B move on along each of them (0 repeats).
     a_index: the rows of A, of indexed products.
     """
 
@@ -90,12 +91,15 @@ class Operands(NamedTuple):
     b_panel: Any
     b_row: Any
     block: Any
-    a_batch: Any = None
-    b_batch: Any = None
+    batch: tuple[Any, ...] = ()
+    a_batch: tuple[Any, ...] = ()
+    b_batch: tuple[Any, ...] = ()
     a_index: Any = None
 
 
-Epilogue = Callable[[Builder, Value, Value, Value, Value, Value], None]
+Outer = tuple[Value, ...]
+"""Which product of a batch: an index along each outer axis."""
+Epilogue = Callable[[Builder, Value, Value, Value, Value, Outer], None]
 """``epilogue(b, m, n, sums, mask, batch)`` emits what is done with C[m, n … n + 15], a vector of which the lanes in
 ``mask`` exist. It runs once for each row and vector of each tile, in any order."""
 
@@ -105,7 +109,7 @@ def choose(
     scalar: str = "float",
     *,
     m: int | None = None,
-    batched: bool = False,
+    batched: int = 0,
     indexed: bool = False,
     logical: bool = False,
     register_bytes: int = 64,
@@ -171,6 +175,9 @@ class _Emitter:
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
 
+    def words(self, name: str) -> list[Value]:
+        return _words(self.b, "gemm", name, self.operands)
+
     def runs(self) -> None:
         """The range, cut into runs of row tiles that share a column tile."""
         b, product = self.b, self.product
@@ -178,11 +185,12 @@ class _Emitter:
         block = b.intrinsic("smin", self.word("block"), tiles)
         task = b.variable(b.begin)
         with b.repeat_while() as again:
-            rest, batch = task.get(), b.number(0)
+            rest, batch = task.get(), Outer()
             if product.batched:
                 each = b.mul(tiles, panels)
-                batch = b.binary("udiv", rest, each)
-                rest = b.sub(rest, b.mul(batch, each))
+                flat = b.binary("udiv", rest, each)
+                rest = b.sub(rest, b.mul(flat, each))
+                batch = _outer(b, flat, self.words("batch"))
             whole = b.mul(block, panels)
             first = b.mul(b.binary("udiv", rest, whole), block)
             size = b.intrinsic("smin", block, b.sub(tiles, first))
@@ -194,13 +202,13 @@ class _Emitter:
             task.set(b.hidden(b.add(task.get(), count)))
             again.append(b.compare("slt", task.get(), b.end))
 
-    def run(self, batch: Value, panel: Value, first: Value, count: Value) -> None:
+    def run(self, batch: Outer, panel: Value, first: Value, count: Value) -> None:
         """``count`` row tiles from ``first`` on, of one column tile."""
         b, product = self.b, self.product
         a, start = self.word("a", PTR), b.mul(panel, self.word("b_panel"))
-        if product.batched:
-            a = b.offset(a, b.mul(batch, self.word("a_batch")), self.scalar)
-            start = b.add(start, b.mul(batch, self.word("b_batch")))
+        for index, a_step, b_step in zip(batch, self.words("a_batch"), self.words("b_batch"), strict=True):
+            a = b.offset(a, b.mul(index, a_step), self.scalar)
+            start = b.add(start, b.mul(index, b_step))
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
         end, tile = b.add(first, count), b.variable(first)
@@ -211,7 +219,7 @@ class _Emitter:
             tile.set(b.hidden(stop))
             again.append(b.compare("slt", stop, end))
 
-    def chunk(self, batch: Value, n: Value, tiles: tuple[Value, Value], a: Value, right: Value) -> None:
+    def chunk(self, batch: Outer, n: Value, tiles: tuple[Value, Value], a: Value, right: Value) -> None:
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
         lie in memory, as they are: a chain that is interrupted is the same chain.
 
@@ -255,7 +263,7 @@ class _Emitter:
         return self.b.binary("xor", condition, literal(1, condition.type))
 
     def piece(
-        self, at: tuple[Value, Value, Value], rows: list[Value], right: Value, stretch: _Stretch, kept: Value,
+        self, at: tuple[Outer, Value, Value], rows: list[Value], right: Value, stretch: _Stretch, kept: Value,
         vectors: int, mask: Value,
     ) -> None:  # fmt: skip
         """One stretch of so many vectors of a tile; ``at``: batch, row and column of its first sum."""
@@ -313,7 +321,7 @@ class _Emitter:
             return self.b.binary("or", self.b.binary("and", x, y), total)
         return self.b.add(self.b.mul(x, y), total)
 
-    def finish(self, at: tuple[Value, Value, Value], sums: list[Value], vectors: int, mask: Value) -> None:
+    def finish(self, at: tuple[Outer, Value, Value], sums: list[Value], vectors: int, mask: Value) -> None:
         """The epilogue for the rows that exist."""
         b, (batch, m, n) = self.b, at
         columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
@@ -341,13 +349,14 @@ class Packing:
         side in panels is its transpose, in panels of as many columns as a tile has rows.
     order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
     "any" (element by element: slow).
+    batched: over how many outer indices there is such a matrix for each.
     open: rather a transpose than panels: rows of the target are ``row`` apart, and nothing is written beyond N.
     """
 
     scalar: str = "float"
     columns: int = 2 * LANES
     order: Literal["rows", "columns", "any"] = "rows"
-    batched: bool = False
+    batched: int = 0
     open: bool = False
 
     @property
@@ -365,7 +374,8 @@ class PackOperands(NamedTuple):
 
     k, n: the extents. source, source_k, source_n: where the matrix's [k, n] is.
     panels, panel: where the panels begin, and the stride from one to the next (≥ k·width).
-    source_batch, panels_batch: the strides along the outer extent of a batched packing. row: of an open one.
+    batch, source_batch, panels_batch: of a batched packing, the extents of all outer indices but the first, and the
+        strides along each of them. row: of an open one.
     """
 
     k: Any
@@ -375,8 +385,9 @@ class PackOperands(NamedTuple):
     source_n: Any
     panels: Any
     panel: Any
-    source_batch: Any = None
-    panels_batch: Any = None
+    batch: tuple[Any, ...] = ()
+    source_batch: tuple[Any, ...] = ()
+    panels_batch: tuple[Any, ...] = ()
     row: Any = None
 
 
@@ -399,6 +410,9 @@ class _Packer:
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("pack", name), getattr(self.operands, name), type)
 
+    def words(self, name: str) -> list[Value]:
+        return _words(self.b, "pack", name, self.operands)
+
     def panels(self) -> None:
         b, packing = self.b, self.packing
         source, target = self.word("source", PTR), self.word("panels", PTR)
@@ -406,10 +420,12 @@ class _Packer:
         with b.loop(b.begin, b.end) as task:
             panel, read, write = task, source, target
             if packing.batched:
-                batch = b.binary("udiv", task, panels)
-                panel = b.sub(task, b.mul(batch, panels))
-                read = b.offset(read, b.mul(batch, self.word("source_batch")), self.scalar)
-                write = b.offset(write, b.mul(batch, self.word("panels_batch")), self.scalar)
+                flat = b.binary("udiv", task, panels)
+                panel = b.sub(task, b.mul(flat, panels))
+                batch, found, made = map(self.words, ("batch", "source_batch", "panels_batch"))
+                for index, source_step, step in zip(_outer(b, flat, batch), found, made, strict=True):
+                    read = b.offset(read, b.mul(index, source_step), self.scalar)
+                    write = b.offset(write, b.mul(index, step), self.scalar)
             n = b.mul(panel, b.number(packing.columns))
             read = b.offset(read, b.mul(n, self.n_stride), self.scalar)
             write = b.offset(write, b.mul(panel, self.word("panel")), self.scalar)
@@ -491,6 +507,21 @@ def transposed(b: Builder, rows: list[Value]) -> list[Value]:
     first, second = quarters(0, 1, 4, 5), quarters(2, 3, 6, 7)
     pairs = [(b.shuffle(w[0], w[1], half), b.shuffle(w[2], w[3], half)) for half in (low, high)]
     return [b.shuffle(x, y, half) for x, y in pairs for half in (first, second)]
+
+
+def _words(b: Builder, of: str, name: str, operands: Operands | PackOperands) -> list[Value]:
+    """The words of an operand that has one for each outer axis."""
+    return [b.word((of, name, i), meaning) for i, meaning in enumerate(getattr(operands, name))]
+
+
+def _outer(b: Builder, flat: Value, extents: list[Value]) -> Outer:
+    """The index along each outer axis, from the number in row-major order and all extents but the first."""
+    batch = Outer()
+    for extent in reversed(extents):
+        rest = b.binary("udiv", flat, extent)
+        batch = (b.sub(flat, b.mul(rest, extent)), *batch)
+        flat = rest
+    return flat, *batch
 
 
 def _ceil_div(b: Builder, value: Value, by: int) -> Value:

@@ -114,17 +114,13 @@ class Nest:
         if turned:
             m, n = n, m
 
-        def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: Value) -> None:
+        def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: gemm.Outer) -> None:
             self._fit_memo()
             depth = b.depth
             self._memo[1:] = [{} for _ in range(depth)]  # what was written for another vector may be in another branch
             self._lane, self._mask, self._lanes = n, mask, LANES
-            self._place |= {m: at_m, n: at_n}
+            self._place |= {m: at_m, n: at_n, **dict(zip(batch, at_batch, strict=True))}
             self._depths |= dict.fromkeys((*batch, m, n), depth)
-            for i in reversed(batch):
-                whole = b.word(("extent", i), shape[i])
-                rest = b.binary("udiv", at_batch, whole)
-                self._place[i], at_batch = b.sub(at_batch, b.mul(rest, whole)), rest
             eq = self.kernel.eq
             assert eq is not None
             self._memo[depth][Local(eq.out)] = sums

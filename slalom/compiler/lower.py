@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from slalom.compiler import gemm, windows
 from slalom.compiler.arrange import arrange
-from slalom.compiler.index import Expr, substituted
+from slalom.compiler.index import Expr, strides_of, substituted
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
 from slalom.compiler.loops import Nest
@@ -17,7 +17,7 @@ from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Signature, Templates, Written
 from slalom.core.primitive import Array
-from slalom.core.shape import size
+from slalom.core.shape import Shape, size
 
 BLOCK: Final = 16
 """Row tiles of a product that are done for one column tile before the next, at most."""
@@ -175,19 +175,20 @@ class _Lowering:
         found = self.schedule.address(*body), self.schedule.address(value, kernel.members[value])
         loops = arrange(kernel.space, frozenset(), [flat for _, flat in found])
         source, target = [substituted(flat, loops.axes) for _, flat in found]
-        *outer, k, n = [-1, -1, *loops.kept]
-        if len(loops.kept) > 3 or not (source.affine and target.affine) or target.coefficient(n) != 1:
+        if len(loops.kept) < 2:
+            return False
+        *outer, k, n = loops.kept
+        if not (source.affine and target.affine) or target.coefficient(n) != 1:
             return False
         if source.coefficient(k) != 1 or source.coefficient(n) < LANES:
             return False
-        batch = outer[-1]
-        many = loops.extents.get(batch, 1)
-        packing = gemm.Packing("float", LANES, "columns", batched=many > 1, open=True)
+        batch = tuple([loops.extents[i] for i in outer])
+        packing = gemm.Packing("float", LANES, "columns", batched=len(batch), open=True)
         operands = gemm.PackOperands(
             loops.extents[k], loops.extents[n], found[0][0], 1, source.coefficient(n), found[1][0], LANES,
-            source.coefficient(batch), target.coefficient(batch), target.coefficient(k),
+            batch[1:], _steps(source, outer), _steps(target, outer), target.coefficient(k),
         )  # fmt: skip
-        self._packed(kernel, packing, operands, many)
+        self._packed(kernel, packing, operands, size(batch))
         return True
 
     # --- products -------------------------------------------------------------------------------------------------
@@ -203,39 +204,32 @@ class _Lowering:
         turned = shape[n] < min(LANES, shape[m]) and a_at.coefficient(m) == 1
         if turned:  # Cᵀ = Bᵀ·Aᵀ, whose rows fill the vectors
             m, n, a, a_at, right, b_at = n, m, right, b_at, a, a_at
-        flat = _batch_stride(a_at, batch, shape), _batch_stride(b_at, batch, shape)
-        many = size(shape[:-2])
         scalar = memory_scalar(dtype)
         product = gemm.choose(
-            shape[n], scalar, m=shape[m] if turned else None, batched=bool(batch), logical=dtype.kind == "b",
+            shape[n], scalar, m=shape[m] if turned else None, batched=len(batch), logical=dtype.kind == "b",
             register_bytes=self.register_bytes,
         )  # fmt: skip
         row_tiles, column_tiles = -(-shape[m] // product.rows), -(-shape[n] // product.columns)
-        a_place, a_row, a_k, a_batch = (
-            Memory(a, a_at.constant * dtype.itemsize),
-            a_at.coefficient(m),
-            a_at.coefficient(k),
-            flat[0],
-        )
+        a_place, a_batch = Memory(a, a_at.constant * dtype.itemsize), _steps(a_at, batch)
+        a_row, a_k = a_at.coefficient(m), a_at.coefficient(k)
         a_tile = product.rows * a_row
         if a_row == 1 and column_tiles > 1 and a_k * dtype.itemsize >= SPREAD and depth * shape[m] >= WORTH_PACKING:
-            packing = gemm.Packing(scalar, product.rows, "rows", batched=many > 1 and a_batch > 0)
-            a_place = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), a_batch, many)
+            packing = gemm.Packing(scalar, product.rows, "rows")
+            a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
-            a_batch = row_tiles * a_tile if a_batch else 0
-        b_place, b_panel = Memory(right, b_at.constant * dtype.itemsize), product.columns
-        b_row, b_batch = b_at.coefficient(k), flat[1]
+        b_place, b_batch = Memory(right, b_at.constant * dtype.itemsize), _steps(b_at, batch)
+        b_row, b_panel = b_at.coefficient(k), product.columns
         if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
             order: Any = "rows" if b_at.coefficient(n) == 1 else "columns" if b_row == 1 else "any"
-            packing = gemm.Packing(scalar, product.columns, order, batched=many > 1 and b_batch > 0)
-            b_place = self._pack(right, b_at, packing, (depth, shape[n]), (k, n), b_batch, many)
+            packing = gemm.Packing(scalar, product.columns, order)
+            b_place, b_batch = self._pack(right, b_at, packing, (depth, shape[n]), (k, n), shape[:-2])
             b_row, b_panel = packing.width, depth * packing.width
-            b_batch = column_tiles * b_panel if b_batch else 0
         operands = gemm.Operands(
             m=shape[m], n=shape[n], k=depth, a=a_place, a_tile=a_tile, a_row=a_row, a_k=a_k,
-            b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles), a_batch=a_batch, b_batch=b_batch,
+            b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles),
+            batch=shape[1:-2], a_batch=a_batch, b_batch=b_batch,
         )  # fmt: skip
-        tasks = product.tasks(shape[m], shape[n], many)
+        tasks = product.tasks(shape[m], shape[n], size(shape[:-2]))
 
         def write() -> Written:
             direct = _is_short(kernel)
@@ -267,9 +261,8 @@ class _Lowering:
         operands = windows.Operands(
             m=shape[m], a=Memory(a, a_at.constant * dtype.itemsize), b=Memory(right), terms=self._table(planned.terms),
             tiles=self._table(planned.tiles), count=count, a_row=a_at.coefficient(m) * dtype.itemsize,
-            a_batch=_batch_stride(a_at, batch, shape) * dtype.itemsize,
-            b_batch=_batch_stride(b_at, batch, shape) * dtype.itemsize, tall=block[0], chunk=block[1],
-            lanes=lane % LANES,
+            a_batch=sum(_steps(a_at, batch)) * dtype.itemsize, b_batch=sum(_steps(b_at, batch)) * dtype.itemsize,
+            tall=block[0], chunk=block[1], lanes=lane % LANES,
         )  # fmt: skip
         tasks = windows.tasks(tile, shape[m], count, block, many)
 
@@ -292,25 +285,28 @@ class _Lowering:
         return (depth >= 64 and row_bytes % CROWDED == 0) or (depth >= 128 and row_tiles >= 16)
 
     def _pack(
-        self, value: int, at: Expr, packing: gemm.Packing, shape: tuple[int, int], axes: tuple[int, int],
-        stride: int, batch: int,
-    ) -> Memory:  # fmt: skip
-        """Where an operand lies in panels: packed once for all products that read it so."""
-        depth, n = shape
-        steps = at.coefficient(axes[0]), at.coefficient(axes[1])
-        key = (value, at.constant, steps, shape, stride, packing)
-        if key in self.packed:
-            return Memory(self.packed[key])
-        batch = batch if stride else 1
-        itemsize = self.types[value].dtype.itemsize
+        self, value: int, at: Expr, packing: gemm.Packing, shape: tuple[int, int], axes: tuple[int, int], batch: Shape
+    ) -> tuple[Memory, Shape]:  # fmt: skip
+        """Where an operand lies in panels, packed once for all products that read it so, and by how much it moves on
+        there along each axis of the batch: a matrix that serves several products is packed once for them, too."""
+        (depth, n), outer = shape, _steps(at, range(len(batch)))
+        k_step, n_step = at.coefficient(axes[0]), at.coefficient(axes[1])
         panel = depth * packing.width
         whole = packing.tasks(n) * panel
-        number = self._scratch(batch * whole * itemsize)
-        self.packed[key] = number
-        source = Memory(value, at.constant * itemsize)
-        operands = gemm.PackOperands(depth, n, source, *steps, Memory(number), panel, stride, whole)
-        self._packed(None, packing, operands, batch)
-        return Memory(number)
+        moving = [i for i, step in enumerate(outer) if step]
+        extents = tuple([batch[i] for i in moving])
+        made = tuple([whole * n for n in strides_of(extents)])
+        key = (value, at.constant, k_step, n_step, shape, outer, packing)
+        if key not in self.packed:
+            itemsize = self.types[value].dtype.itemsize
+            self.packed[key] = self._scratch(size(extents) * whole * itemsize)
+            source, panels = Memory(value, at.constant * itemsize), Memory(self.packed[key])
+            operands = gemm.PackOperands(
+                depth, n, source, k_step, n_step, panels, panel, extents[1:], tuple([outer[i] for i in moving]), made
+            )
+            self._packed(None, replace(packing, batched=len(moving)), operands, size(extents))
+        moves = dict(zip(moving, made, strict=True))
+        return Memory(self.packed[key]), tuple([moves.get(i, 0) for i in range(len(batch))])
 
     def _packed(self, kernel: Kernel | None, packing: gemm.Packing, operands: gemm.PackOperands, batch: int) -> None:
         tasks = packing.tasks(operands.n, batch)
@@ -339,6 +335,6 @@ def _without(at: Expr, axes: Sequence[int]) -> Expr:
     return at
 
 
-def _batch_stride(at: Expr, batch: list[int], shape: tuple[int, ...]) -> int:
-    """By how much an operand moves on with the flat batch index."""
-    return at.coefficient(batch[-1]) if batch else 0
+def _steps(at: Expr, axes: Iterable[int]) -> Shape:
+    """By how much a place in memory moves on along each axis."""
+    return tuple([at.coefficient(i) for i in axes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Final
 
 from slalom.compiler.index import ZERO, Expr, Index, cases, ravel, substituted
@@ -32,6 +33,7 @@ class Operands(ABC):
         self.parts: dict[int, Part] = {}
         self.images: set[int] = set()
         self.copies: dict[int, int] = {}  # of parts that somebody needs without gaps
+        self.read_at: dict[int, list[tuple[Index, Iterable[int]]]] = {}  # by products, and along which axes evenly
 
     @abstractmethod
     def _copied(self, value: int) -> None:
@@ -70,10 +72,7 @@ class Operands(ABC):
         return self._also(BROADCAST, value, Type(shape, of.dtype), shape=shape).out
 
     def _operand(self, value: int, batch: Index, last: tuple[Expr, Expr]) -> tuple[int, Index]:
-        """Where a product reads an operand: a value in memory, and the element by an affine index.
-
-        It must move on evenly from one matrix of a batch to the next.
-        """
+        """Where a product reads an operand: a value in memory, and the element by an affine index."""
         shape = self.types[value].shape
         several = len(shape) - 2 if size(shape[:-2]) > 1 else 0
         index = (*(batch if several else (ZERO,) * (len(shape) - 2)), *last)
@@ -85,15 +84,17 @@ class Operands(ABC):
             if len(ways) > 1 or ways[0].operand is None:
                 break
             root, at = eq.inputs[ways[0].operand], ways[0].at
-        flat = self._flat(root, at)
-        steps = [flat.coefficient(i) for i in range(several)]
-        even = all(a == b * n for a, b, n in zip(steps, steps[1:], shape[1:several], strict=False))
-        if (root in self.home or root not in self.made) and flat.affine and even:
+        if (root in self.home or root not in self.made) and self._flat(root, at).affine:
             self._store(root)
+            self._reads(root, at, frozenset().union(*(e.axes for e in index)))
             return root, at
         root = self.whole(value)
         rank = len(self.types[root].shape)  # its elements lie one after the other, so that one axis says it all
         return root, (*(ZERO,) * (rank - 1), ravel(index, shape))[:rank]
+
+    def _reads(self, value: int, at: Index, axes: Iterable[int]) -> None:
+        """Note that a product finds elements of a value by even steps along axes, so that they have to lie so."""
+        self.read_at.setdefault(value, []).append((at, axes))
 
     def _flat(self, value: int, index: Index) -> Expr:
         """Where in memory an element of a value is, were there no gaps between rows."""
@@ -153,7 +154,8 @@ class Operands(ABC):
             left = Found(root, (*(ZERO,) * (rank - 1), ravel(image.left, types[x].shape)), ())
         windows = Windows(image.columns, image.terms, image.lane, image.extents, found.conditions)
         operands = ((left.value, left.at), (found.value, found.at))
-        for value, _ in operands:
+        for value, at in operands:
             self._store(value)
             self.images.add(value)
+            self._reads(value, at, (*batch, m, image.lane))
         return operands, windows

@@ -32,6 +32,7 @@ from slalom.compiler.index import (
     substituted,
     unravel,
 )
+from slalom.compiler.ir import LANES
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -51,7 +52,7 @@ from slalom.compiler.nodes import (
     unmoved,
 )
 from slalom.compiler.operands import Operands
-from slalom.compiler.seen import seen
+from slalom.compiler.seen import is_straight, seen
 from slalom.core.graph import Equation, Graph
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
@@ -159,6 +160,8 @@ class _Scheduler(Operands):
         """Whether a value may be computed inside another's memory, at ``flat``, over its own axes."""
         home, shape = self.home.get(value), self.types[value].shape
         if home is None or home.kind == "index" or value in self.plain or value in self.parts:
+            return False
+        if not all(is_straight(substituted(flat, at), axes) for at, axes in self.read_at.get(value, ())):
             return False
         along = [flat.coefficient(i) for i, n in enumerate(shape) if n > 1]
         # Where its kernel goes over it under another shape, whose rows go on, the lanes would be scattered.
@@ -335,8 +338,16 @@ class _Scheduler(Operands):
         self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
 
     def _copied(self, value: int) -> None:
-        """Give a view memory of its own."""
-        kernel = self._new("sweep", self.types[value].shape)
+        """Give a view memory of its own. What it is a transpose of, as of the heads of attention, is computed there."""
+        shape = self.types[value].shape
+        source, at = unmoved(value, self.made, self.home, self.types)
+        if self._may_lie(source, ravel(at, shape)) and self.types[source].shape[-1] >= LANES:
+            self.parts[source] = Part(value, at)
+            self._store(source)
+            kernel = self._new("join", shape, eq=self.made[value], operands=((source, None),))
+            self._enter(kernel, value, axes_of(shape), self._ready([source]), set())
+            return
+        kernel = self._new("sweep", shape)
         node = self._node(value, axes_of(kernel.space), kernel)
         self._enter(kernel, value, axes_of(kernel.space), self._needs(node, kernel), {r.value for r in reads(node)})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from slalom.compiler.atoms import grouped
@@ -92,5 +92,10 @@ def in_memory(value: int, index: Index, types: Sequence[Type], view: View) -> Fo
 def steps_by(found: Found, flat: Expr, axes: Sequence[int], lane: int | None = None) -> bool:
     """Whether an element, which is at ``flat`` in memory, moves on evenly along axes, and by one along the lanes."""
     held = frozenset[int]().union(*(c.expr.axes for c in found.conditions))
-    straight = all(i not in flat.without(i).axes | held for i in (*axes, *([] if lane is None else [lane])))
-    return straight and (lane is None or flat.coefficient(lane) == 1)
+    axes = (*axes, *([] if lane is None else [lane]))
+    return held.isdisjoint(axes) and is_straight(flat, axes) and (lane is None or flat.coefficient(lane) == 1)
+
+
+def is_straight(flat: Expr, axes: Iterable[int]) -> bool:
+    """Whether a place in memory moves on evenly along axes."""
+    return all(i not in flat.without(i).axes for i in axes)

@@ -64,12 +64,14 @@ def _without_ones(axes: Shape, shape: Shape) -> list[int]:
 # --- products, which need the uses of values ----------------------------------------------------------------------
 @rule(s.TRANSPOSE, phase=WHOLE)
 def transposed_product(d: Draft, eq: Line) -> int | None:
-    """(x·y)ᵀ → yᵀ·xᵀ where x·y has no other use; each element is the same sum over k (BLAS may order it anew)."""
-    product = d.made(eq.inputs[0], r.MATMUL)
-    if product is None or not d.once(eq.inputs[0]) or eq.params["axes"] != swap(len(eq.type.shape)):
+    """(x·y)ᵀ → yᵀ·xᵀ, also inside other transposes, where x·y has no other use; each element is the same sum over k"""
+    product, axes = d.made(eq.inputs[0], r.MATMUL), eq.params["axes"]
+    rank = len(axes)
+    if product is None or not d.once(eq.inputs[0]) or axes[-1] != rank - 2:
         return None
     x, y = product.inputs
-    return d.emit(r.MATMUL, d.swapped(y), d.swapped(x))
+    turned = d.emit(r.MATMUL, d.swapped(y), d.swapped(x))
+    return turned if axes == swap(rank) else d.emit(s.TRANSPOSE, turned, axes=tuple([swap(rank)[a] for a in axes]))
 
 
 @rule(r.MATMUL, phase=WHOLE)
@@ -153,7 +155,7 @@ def _tiles(d: Draft, value: int) -> Tiles | None:
 
 @rule(p.ADD, phase=WHOLE)
 def tiled_pads(d: Draft, eq: Line) -> int | None:
-    """A sum of pads whose contents tile an axis → their concatenation, + 0 as adding zeros makes +0 of −0."""
+    """A sum of pads whose contents tile an axis → their concatenation, each + 0 as adding zeros makes +0 of −0."""
     x, y = eq.inputs
     if d.shape(x) != d.shape(y) or (first := _tiles(d, x)) is None or (second := _tiles(d, y)) is None:
         return None
@@ -174,7 +176,7 @@ def tiled_pads(d: Draft, eq: Line) -> int | None:
         begin += d.shape(value)[axis]
     if begin != eq.type.shape[axis]:
         return None
-    return d.plus_zero(d.emit(s.CONCATENATE, *(value for _, value in pieces), axis=axis))
+    return d.emit(s.CONCATENATE, *(d.plus_zero(value) for _, value in pieces), axis=axis)
 
 
 @rule(s.RESHAPE, phase=WHOLE)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler.gemm import Epilogue
+from slalom.compiler.gemm import Epilogue, Outer
 from slalom.compiler.index import Axis, Condition, Expr, Quotient, Remainder
 from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
 from slalom.compiler.nodes import Windows
@@ -284,15 +284,13 @@ class _Emitter:
     def moved(self, pointer: Value, bytes: Value) -> Value:
         return self.b.offset(pointer, bytes, _BYTE)
 
-    def of_batch(self, batch: Value) -> tuple[Value, Value]:
+    def of_batch(self, batch: Outer) -> tuple[Value, Value]:
         """Where both operands begin."""
-        if not self.tile.batched:
-            return self.a, self.right
-        b = self.b
-        return (
-            self.moved(self.a, b.mul(batch, self.word("a_batch"))),
-            self.moved(self.right, b.mul(batch, self.word("b_batch"))),
-        )
+        b, a, right = self.b, self.a, self.right
+        for index in batch:
+            a = self.moved(a, b.mul(index, self.word("a_batch")))
+            right = self.moved(right, b.mul(index, self.word("b_batch")))
+        return a, right
 
     def rows_from(self, a: Value, m: Value) -> list[Value]:
         """Where the rows of a tile begin; those beyond M repeat the last one."""
@@ -301,16 +299,16 @@ class _Emitter:
         rows = [b.intrinsic("smin", b.add(m, b.number(r)), last) for r in range(self.tile.rows)]
         return [self.moved(a, b.mul(row, self.a_row)) for row in rows]
 
-    def split(self, task: Value, columns: Value) -> tuple[Value, Value, Value]:
+    def split(self, task: Value, columns: Value) -> tuple[Outer, Value, Value]:
         """(batch, first row, number among the columns) of a task: row tiles of one column tile are neighbours."""
         b = self.b
         tiles = b.binary("udiv", b.add(self.m, b.number(self.tile.rows - 1)), b.number(self.tile.rows))
         rest = b.binary("udiv", task, tiles)
         m = b.mul(b.sub(task, b.mul(rest, tiles)), b.number(self.tile.rows))
         if not self.tile.batched:
-            return b.number(0), m, rest
+            return (), m, rest
         batch = b.binary("udiv", rest, columns)
-        return batch, m, b.sub(rest, b.mul(batch, columns))
+        return (batch,), m, b.sub(rest, b.mul(batch, columns))
 
 
 class _Spread(_Emitter):
@@ -392,16 +390,16 @@ class _Dot(_Emitter):
         with b.loop(b.begin, b.end) as task:
             rest = b.binary("udiv", task, bands)
             top = b.mul(b.sub(task, b.mul(rest, bands)), self.tall)
-            batch, at = b.number(0), rest
+            batch, at = Outer(), rest
             if tile.batched:
-                batch = b.binary("udiv", rest, chunks)
-                at = b.sub(rest, b.mul(batch, chunks))
+                batch = (b.binary("udiv", rest, chunks),)
+                at = b.sub(rest, b.mul(batch[0], chunks))
             first = b.mul(at, self.chunk)
             tall = b.intrinsic("smin", self.tall, b.sub(row_tiles, top))
             wide = b.intrinsic("smin", self.chunk, b.sub(self.count, first))
             self.block(batch, (top, tall), (first, wide))
 
-    def block(self, batch: Value, band: tuple[Value, Value], chunk: tuple[Value, Value]) -> None:
+    def block(self, batch: Outer, band: tuple[Value, Value], chunk: tuple[Value, Value]) -> None:
         """Some row tiles times some column tiles, (first, how many) of each. A stretch of terms goes through all of
         them before the next one does: what it reads comes from afar once, and a row tile's part of it stays near."""
         b, tile, (top, tall), (first, wide) = self.b, self.tile, band, chunk
@@ -468,7 +466,7 @@ class _Dot(_Emitter):
         for i, total in enumerate(sums):
             b.store(total.get(), b.offset(kept, i, self.vector), 64)
 
-    def finish(self, batch: Value, m: Value, row: Value, kept: Value) -> None:
+    def finish(self, batch: Outer, m: Value, row: Value, kept: Value) -> None:
         """Join the lanes of all sums of a tile, and hand on its elements row by row."""
         b, tile = self.b, self.tile
         for start in range(0, self.size, LANES):

@@ -90,7 +90,8 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, dropout_p: float, scale: float | None
 ) -> tuple[Tensor, Tensor]:
     """What each query gets of the values, and its shares of the keys."""
-    scores = query * (1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale) @ key.mT
+    # The scores are scaled, not the query: so query and key are read where they lie, be they parts of one projection.
+    scores = (query @ key.mT) * (1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale)
     shares = dropout(_shares(scores, mask), dropout_p)  # (…, L, S)
     return shares @ value, shares
 
