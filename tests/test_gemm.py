@@ -100,6 +100,7 @@ def outer_words(batched: int, *names: str) -> dict[str, tuple[str, ...]]:
 def product_kernel(product: Product, direct: bool = True, bits: int = 512) -> Call:
     b = Builder()
     operands = Operands(*Operands._fields)._replace(**outer_words(product.batched, "a", "b"))
+    operands = operands._replace(band=tuple([f"band{i}" for i in range(6)]))
     emit(b, product, operands, stores, direct=direct)
     return loaded(b, llvm.Target.host().limited(bits))
 
@@ -145,10 +146,12 @@ def run(
     direct: bool = True,
     bits: int = 512,
     at_end: bool = True,
+    band: tuple[int, ...] = (),
+    chunk: int = 8,
 ) -> Array:
     """The kernel's product; C lies in rows a little apart, with a mark between them that must survive.
 
-    cuts: where the range of tasks is split; only: the one range that is run.
+    cuts: where the range of tasks is split; only: the one range that is run; band, chunk: of a banded one.
     """
     outer = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, k, n = a.shape[-2] if rows is None else len(rows), a.shape[-1], b.shape[-1]
@@ -172,6 +175,8 @@ def run(
         "b_row": elements(right)[-2],
         **by_axis("b_batch", steps(right, outer, 3 if panels else 2)),
         "block": block,
+        "chunk": chunk,
+        **by_axis("band", band),
         "c": c.ctypes.data,
         "c_row": n + 3,
         **by_axis("c_batch", steps(c, outer, 2)),
@@ -363,6 +368,41 @@ def test_batches(outer_a: tuple[int, ...], outer_b: tuple[int, ...], panels: boo
         for block, cuts in [(ALL_TILES, ()), (1, tuple(range(0, tasks, 3))), (2, (1, 7))]:
             got = run(product, laid(a, "wide"), laid(b, "rows"), panels=panels, block=block, cuts=cuts)
             np.testing.assert_array_equal(got, np.matmul(a, b))
+
+
+ENDS = [(-200, 200), (-200, 0), (-3, 200), (-5, 2), (10, 30), (-70, -20), (200, -200)]
+
+
+@pytest.mark.parametrize("chunk", [1, 8])
+@pytest.mark.parametrize("panels", [False, True])
+def test_bands(panels: bool, chunk: int) -> None:
+    rng = np.random.default_rng(13)
+
+    def inside(shape: tuple[int, int], band: tuple[int, int]) -> Array:
+        distance = np.arange(shape[1]) - np.arange(shape[0])[:, None]
+        return (band[0] <= distance) & (distance <= band[1])
+
+    for (m, n, k), left, right, out in itertools.product(
+        [(19, 35, 11), (50, 70, 90), (8, 5, 40)], ENDS, ENDS[:5], ENDS[:6]
+    ):
+        a, b = rng.integers(-3, 4, (m, k)).astype("f4"), rng.integers(-3, 4, (k, n)).astype("f4")
+        a, b = np.where(inside(a.shape, left), a, 0), np.where(inside(b.shape, right), b, 0)
+        want, here = np.matmul(a, b), inside((m, n), out)
+        product = choose(n, m=m, banded=True)
+        got = run(product, a, b, panels=panels, band=(*left, *right, *out), chunk=chunk)
+        np.testing.assert_array_equal(got[here], want[here])
+        assert ((got == want) | (got == 0)).all()
+    _pages.clear()
+
+
+def test_what_is_outside_of_a_band_is_not_read() -> None:
+    rng = np.random.default_rng(14)
+    a, b = numbers(rng, (30, 90), "float"), numbers(rng, (90, 40), "float")
+    a[:, 34:], b[34:] = np.nan, np.nan  # no row sees beyond column 29 + 4
+    assert not np.isnan(run(choose(40, m=30, banded=True), a, b, band=(-4, 4, *ENDS[0], *ENDS[0]), chunk=1)).any()
+    a, b = numbers(rng, (8, 20), "float"), numbers(rng, (20, 200), "float")
+    got = run(choose(200, banded=True), a, b, band=(*ENDS[0], *ENDS[0], -4, 4))
+    assert (got[:, 64:] == 0).all()
 
 
 def test_rows_through_an_index() -> None:

@@ -32,6 +32,7 @@ _STAYS: Final = 24 << 10
 """Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
 _CHUNK: Final = 8
 """… of which so many are taken in turn, each with its sums."""
+CHUNK: Final = _CHUNK
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Product:
     scalar: of A, B and the accumulators; integers wrap around as NumPy's do.
     rows, vectors: the tile, in rows of A and vectors of 16 columns of B.
     batched: over how many outer indices there is a product for each; A and B have a stride of their own along each.
+    banded: whether A, B or C are bands along their diagonals, outside of which there is nothing to do.
     indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
     """
@@ -49,6 +51,7 @@ class Product:
     rows: int = 8
     vectors: int = 2
     batched: int = 0
+    banded: bool = False
     indexed: bool = False
     logical: bool = False
 
@@ -78,6 +81,9 @@ class Operands(NamedTuple):
     batch, a_batch, b_batch: of batched products, the extents of all outer indices but the first, and by how much A and
         B move on along each of them (0 repeats).
     a_index: the rows of A, of indexed products.
+    band: of banded products, of A, B and C the least and the greatest column − row where they are not zero; C is 0
+        outside where it is left out.
+    chunk: the row tiles, at most 8, that are cut to the band as one.
     """
 
     m: Any
@@ -95,6 +101,8 @@ class Operands(NamedTuple):
     a_batch: tuple[Any, ...] = ()
     b_batch: tuple[Any, ...] = ()
     a_index: Any = None
+    band: tuple[Any, ...] = ()
+    chunk: Any = None
 
 
 Outer = tuple[Value, ...]
@@ -110,6 +118,7 @@ def choose(
     *,
     m: int | None = None,
     batched: int = 0,
+    banded: bool = False,
     indexed: bool = False,
     logical: bool = False,
     register_bytes: int = 64,
@@ -139,7 +148,7 @@ def choose(
             padded = {r: -(-m // r) * r for r in (rows, *others)}
             best = min(padded, key=padded.__getitem__)
             rows = best if 1.1 * padded[best] < padded[rows] else rows
-    return Product(scalar, rows, vectors, batched, indexed, logical)
+    return Product(scalar, rows, vectors, batched, banded, indexed, logical)
 
 
 def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, direct: bool = True) -> None:
@@ -212,12 +221,33 @@ class _Emitter:
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
         end, tile = b.add(first, count), b.variable(first)
+        most = self.word("chunk") if product.banded else b.number(_CHUNK)
         with b.repeat_while() as again:
             here = tile.get()
-            stop = b.intrinsic("smin", b.add(here, b.number(_CHUNK)), end)
-            self.chunk(batch, n, (here, stop), a, right)
+            stop = b.intrinsic("smin", b.add(here, most), end)
+            a_here, b_here = self.cut((here, stop), n, a, right) if product.banded else (a, right)
+            self.chunk(batch, n, (here, stop), a_here, b_here)
             tile.set(b.hidden(stop))
             again.append(b.compare("slt", stop, end))
+
+    def cut(self, tiles: tuple[Value, Value], n: Value, a: Value, right: Value) -> tuple[Value, Value]:
+        """The sum cut to the k at which neither A nor B is outside of its band for all elements of a few tiles; where
+        C is, to nothing. What is left out of a chain is exact zeros, of which ``Nest`` takes the sign."""
+        b, product = self.b, self.product
+        top, left = b.mul(tiles[0], b.number(product.rows)), n
+        bottom = b.intrinsic("smin", b.mul(tiles[1], b.number(product.rows)), self.m)
+        edge = b.intrinsic("smin", b.add(n, b.number(product.columns)), self.n)
+        bottom, edge = b.sub(bottom, b.number(1)), b.sub(edge, b.number(1))
+        a_low, a_high, b_low, b_high, low, high = self.words("band")
+        start = b.intrinsic("smax", b.add(top, a_low), b.sub(left, b_high))
+        start = b.intrinsic("smax", start, b.number(0))
+        stop = b.intrinsic("smin", b.add(bottom, a_high), b.sub(edge, b_low))
+        stop = b.intrinsic("smin", b.add(stop, b.number(1)), self.word("k"))
+        above = b.compare("sgt", b.sub(left, bottom), high)
+        below = b.compare("slt", b.sub(edge, top), low)
+        self.k = b.sub(b.select(b.binary("or", above, below), start, stop), start)
+        places = b.mul(start, self.a_k), b.mul(start, self.b_row)
+        return b.offset(a, places[0], self.scalar), b.offset(right, places[1], self.scalar)
 
     def chunk(self, batch: Outer, n: Value, tiles: tuple[Value, Value], a: Value, right: Value) -> None:
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums

@@ -94,7 +94,8 @@ class Nest:
         """A product with the rest of its kernel as the epilogue; ``turned``: its rows are the columns of the result."""
         tile = f"{product.rows} rows × {product.columns} columns"
         self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
-        gemm.emit(self.b, product, operands, self._epilogue(shape, turned), direct=direct)
+        finish = self._epilogue(shape, turned, cut=product.banded)
+        gemm.emit(self.b, product, operands, finish, direct=direct)
         self.tasks = tasks
         return self._written()
 
@@ -108,8 +109,9 @@ class Nest:
         self.tasks = tasks
         return self._written()
 
-    def _epilogue(self, shape: tuple[int, ...], turned: bool) -> gemm.Epilogue:
-        """What is done with the sums of a product."""
+    def _epilogue(self, shape: tuple[int, ...], turned: bool, cut: bool = False) -> gemm.Epilogue:
+        """What is done with the sums of a product. ``cut``: those without terms of 0, which would have made +0 of −0
+        in one tile and none in another."""
         *batch, m, n = range(len(shape))
         if turned:
             m, n = n, m
@@ -123,7 +125,7 @@ class Nest:
             self._depths |= dict.fromkeys((*batch, m, n), depth)
             eq = self.kernel.eq
             assert eq is not None
-            self._memo[depth][Local(eq.out)] = sums
+            self._memo[depth][Local(eq.out)] = b.add(sums, literal(0, sums.type)) if cut else sums
             self._store_all(self.kernel.stores)
 
         return finish

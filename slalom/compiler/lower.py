@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from slalom.compiler import gemm, windows
 from slalom.compiler.arrange import arrange
+from slalom.compiler.bands import Bands
 from slalom.compiler.index import Expr, strides_of, substituted
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
@@ -98,6 +99,7 @@ class _Lowering:
         self.lowered = Lowered(schedule)
         self.packed: dict[Any, int] = {}
         self.templates = Templates()
+        self.bands = Bands(schedule.graph)
 
     def add(self, kernel: Kernel) -> None:
         if kernel.windows is not None:
@@ -204,10 +206,11 @@ class _Lowering:
         turned = shape[n] < min(LANES, shape[m]) and a_at.coefficient(m) == 1
         if turned:  # Cᵀ = Bᵀ·Aᵀ, whose rows fill the vectors
             m, n, a, a_at, right, b_at = n, m, right, b_at, a, a_at
+        band = self.bands.of(eq, turned=turned)
         scalar = memory_scalar(dtype)
         product = gemm.choose(
-            shape[n], scalar, m=shape[m] if turned else None, batched=len(batch), logical=dtype.kind == "b",
-            register_bytes=self.register_bytes,
+            shape[n], scalar, m=shape[m] if turned else None, batched=len(batch), banded=band is not None,
+            logical=dtype.kind == "b", register_bytes=self.register_bytes,
         )  # fmt: skip
         row_tiles, column_tiles = -(-shape[m] // product.rows), -(-shape[n] // product.columns)
         a_place, a_batch = Memory(a, a_at.constant * dtype.itemsize), _steps(a_at, batch)
@@ -227,7 +230,8 @@ class _Lowering:
         operands = gemm.Operands(
             m=shape[m], n=shape[n], k=depth, a=a_place, a_tile=a_tile, a_row=a_row, a_k=a_k,
             b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles),
-            batch=shape[1:-2], a_batch=a_batch, b_batch=b_batch,
+            batch=shape[1:-2], a_batch=a_batch, b_batch=b_batch, band=band or (),
+            chunk=None if band is None else 1 if depth <= product.depth else gemm.CHUNK,
         )  # fmt: skip
         tasks = product.tasks(shape[m], shape[n], size(shape[:-2]))
 
