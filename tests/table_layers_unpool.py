@@ -12,8 +12,14 @@ ODD = lines((0, 2, 5), (2, 2, 7), (1, 1, 3), (2, 9), extra=(Sample((1, 2, 5), "k
 IMAGES = lines((0, 1, 4, 2), (2, 2, 2, 6), (1, 1, 2, 2), (2, 6, 4), extra=(Sample((1, 2, 4, 6), "kink", ONE),))
 UNEVEN = lines((0, 1, 5, 3), (2, 2, 3, 5), (1, 1, 3, 3), (2, 7, 3), extra=(Sample((1, 2, 5, 5), "kink", ONE),))
 VOLUMES = lines((0, 1, 2, 2, 2), (1, 2, 4, 2, 2), (1, 1, 2, 4, 2), (1, 2, 4, 6))
-DRAWN_IMAGES = lines((2, 3, 5, 4), (2, 3, 6, 7), (2, 3, 4, 4), (2, 3, 9, 5), extra=(Sample((2, 3, 5, 5), "kink", ONE),))
-DRAWN_VOLUMES = lines((1, 2, 4, 4, 5), (1, 2, 5, 4, 4), (1, 2, 6, 4, 4), (1, 2, 4, 5, 6))
+DRAWN_IMAGES = lines(
+    (2, 3, 5, 4),
+    (2, 3, 6, 7),
+    (2, 3, 4, 4),
+    (2, 3, 9, 5),
+    extra=(Sample((2, 3, 5, 5), "kink", ONE), Sample((0, 3, 5, 4), "plain", ONE)),
+)
+DRAWN_VOLUMES = lines((1, 2, 4, 4, 5), (1, 2, 5, 4, 4), (1, 2, 6, 4, 4), (0, 2, 4, 5, 6))
 U = ((0.1, 0.8), (0.6, 0.25), (0.0, 0.99))
 V = ((0.1, 0.8, 0.5), (0.6, 0.25, 0.9))
 
@@ -67,7 +73,7 @@ def _fixed(nn: Any, x: Any, *options: Any) -> Any:
     values = U if x.shape[1] == len(U) else V
     rank = len(values[0])
     pool = getattr(nn.functional, f"fractional_max_pool{rank}d")
-    return pool(x, *options, _random_samples=x.new_tensor(values).expand(*x.shape[:2], rank))
+    return pool(x, *options, _random_samples=(x * 0.5).new_tensor(values).expand(*x.shape[:2], rank))
 
 
 def _drawn(layer: Any) -> Any:
@@ -104,9 +110,11 @@ UNPOOL = (
     Row("MaxUnpool1d", lambda nn: back_to_its_size(nn.MaxUnpool1d(2)), ODD, variant="odd"),
     Row("MaxUnpool1d", lambda nn: back_to_its_size(nn.MaxUnpool1d(3, 2, 1)), ODD, reference=_mean_of_equals,
         variant="overlapping"),
-    Row("MaxUnpool2d", lambda nn: back(nn.MaxUnpool2d((2, 1))), IMAGES),
+    Row("MaxUnpool2d", lambda nn: back(nn.MaxUnpool2d((2, 1))), IMAGES,
+        errors=((Sample((4, 4)), r"MaxUnpool2d: max_pool2d: input: got shape \(4, 4\)"),)),
     Row("MaxUnpool2d", lambda nn: back_to_its_size(nn.MaxUnpool2d(2, 2, 1)), UNEVEN, variant="odd"),
-    Row("MaxUnpool3d", lambda nn: back(nn.MaxUnpool3d((1, 2, 2))), VOLUMES),
+    Row("MaxUnpool3d", lambda nn: back(nn.MaxUnpool3d((1, 2, 2))), VOLUMES,
+        errors=((Sample((4, 4, 4)), r"MaxUnpool3d: max_pool3d: input: got shape \(4, 4, 4\)"),)),
     Row("MaxUnpool3d", lambda nn: back_to_its_size(nn.MaxUnpool3d(2, 3, 1)), VOLUMES, variant="apart"),
 )  # fmt: skip
 
@@ -133,7 +141,8 @@ FRACTIONAL = (
     Row("FractionalMaxPool2d", lambda nn: _drawn(nn.FractionalMaxPool2d(2, 3, None, True)),
         DRAWN_IMAGES, out=twice(lambda shape: (*shape[:-2], 3, 3)), variant="indices"),
     Row("FractionalMaxPool3d", lambda nn: _drawn(nn.FractionalMaxPool3d(2, 2)), DRAWN_VOLUMES,
-        out=lambda shape: (*shape[:-3], 2, 2, 2)),
+        out=lambda shape: (*shape[:-3], 2, 2, 2),
+        errors=((Sample((1, 2, 4, 1, 4)), r"fractional_max_pool3d: the input's size: got \(4, 1, 4\)"),)),
     Row("FractionalMaxPool3d", lambda nn: _drawn(nn.FractionalMaxPool3d(2, None, (0.5, 0.7, 0.6), True)),
         DRAWN_VOLUMES, out=twice(_shares(0.5, 0.7, 0.6)), variant="ratio"),
 )  # fmt: skip

@@ -173,6 +173,14 @@ def test_windows_are_drawn_anew_at_each_compiled_call_as_eagerly() -> None:
     assert (found[0][0] != found[0][1]).any()
 
 
+@pytest.mark.parametrize(("size", "padding"), [(2, 2), (18, 34)])
+def test_a_dilated_window_of_nothing_but_padding_is_as_low_as_its_padding(size: int, padding: int) -> None:
+    for x, least in ((tensor([[-3.0, 5.0]]), -INF), (tensor([[-3, 5]]), np.iinfo(np.int64).min)):
+        assert F.max_pool1d(x, size, 1, padding, 4).tolist() == [[least, least]]  # taps at −2 and 2, at −1 and 3
+    assert gradient(lambda t: F.max_pool1d(t, size, 1, padding, 4), [[-3.0, 5.0]]).tolist() == [[0, 0]]
+    assert F.max_pool2d(tensor([[[1.0], [2.0]]]), 2, 1, 1, (1, 2)).tolist() == [[[-INF], [-INF], [-INF]]]
+
+
 def test_unpooling_checks_places_inside_a_compiled_function_too() -> None:
     back = slalom.compile(lambda values, places: F.max_unpool1d(values, places, 2))
     np.testing.assert_array_equal(back(tensor([[5.0]]), tensor([[1]])).numpy(), [[0, 5]])

@@ -32,6 +32,20 @@ def test_every_public_name_has_a_row_and_every_row_a_name() -> None:
     assert set(nn.functional.__all__) == {row.name for row in FUNCTIONS} | {row.function for row in LOSSES}
 
 
+@pytest.mark.parametrize("name", sorted({row.name for row in LAYERS}))
+def test_a_layer_that_does_not_take_every_shape_has_error_rows(name: str) -> None:
+    """And says so in one line that names the module, for each rank."""
+    rows = [row for row in LAYERS if row.name == name]
+    refused = []
+    for rank in range(2, 7):
+        try:
+            made_layer(rows[0])(slalom.ones((2, 1, 3, 5, 7, 2)[:rank], dtype="float64"))
+        except slalom.errors.SlalomError as error:
+            refused.append(str(error))
+    assert all("\n" not in message and (name in message or "model." in message) for message in refused)
+    assert not refused or any(row.errors for row in rows)
+
+
 def test_rows_have_six_samples_and_names_of_their_own() -> None:
     assert [row.id for row in TABLE if len(row.samples) < 6] == []
     assert len({row.id for row in TABLE}) == len(TABLE)
@@ -121,6 +135,31 @@ def test_staged_equals_eager_bit_for_bit(row: Row, mode: str, samples: list[Samp
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, expected[name], err_msg=f"{name}, call {repeat}, {sample.how}")
     assert step.traces == 1
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.samples[1].how == "plain"], ids=lambda row: row.id)
+def test_whole_numbers_are_taken_as_floats_or_refused_eager_and_staged(row: Row) -> None:
+    """Of int64, one of float32's numbers comes out, or whole numbers; or a message, which no NumPy error stands in."""
+    values = (sample_input(row.id, row.samples[1]) * 2).round()
+    x, layer = slalom.from_numpy(values.astype(np.int64)), made_layer(row, "eval", "float32")
+    found = []
+
+    @slalom.compile
+    def staged_layer(x: Tensor) -> Tensor:
+        return layer(x)
+
+    for call in (layer, staged_layer, lambda x: layer(x.float())):
+        slalom.manual_seed(0)
+        try:
+            found.append(call(x).detach().numpy())
+        except slalom.errors.SlalomError:
+            found.append(None)
+    eager, staged, floats = found
+    assert (eager is None) == (staged is None) and floats is not None
+    if eager is not None:
+        np.testing.assert_array_equal(eager, staged)
+        assert eager.dtype == staged.dtype and eager.dtype in (np.float32, np.int64)
+        np.testing.assert_allclose(eager, floats, rtol=1e-6, atol=1e-7)
 
 
 PLAIN = [case for case in CASES if case[0] in LAYERS and case[1].how == "plain" and 0 not in case[1].shape]

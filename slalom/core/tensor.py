@@ -505,6 +505,12 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     return Tensor._of(to_array(value, copy=False))
 
 
+def floating(value: Any) -> Tensor:
+    """``value`` as a tensor of a floating dtype: the default one for whole numbers and bools."""
+    x = as_tensor(value)
+    return x if x._storage.array.dtype.kind == "f" else x.to(get_default_dtype())
+
+
 def _number(value: float, dtype: Any) -> Array:
     try:
         if -1e38 < value < 1e38:

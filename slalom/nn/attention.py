@@ -9,7 +9,7 @@ import numpy as np
 
 from slalom.core.functional.attention import Heads, Mask, causal_mask, multi_head_attention
 from slalom.core.functional.creation import empty
-from slalom.core.tensor import Tensor
+from slalom.core.tensor import Tensor, floating
 from slalom.errors import ConfigError, ShapeError
 from slalom.nn import init
 from slalom.nn.linear import Linear
@@ -223,6 +223,7 @@ class SinusoidalPositions(Module):
         self.max_wavelength, self.batch_first = max_wavelength, batch_first
 
     def forward(self, input: Tensor) -> Tensor:
+        input = floating(input)
         steps = _steps(input, None, self.batch_first)
         table = _waves(steps, input.shape[-1], self.max_wavelength).astype(input.dtype)
         return input + _along_time(Tensor._of(table), input, self.batch_first)

@@ -16,7 +16,7 @@ from slalom.core.functional.registry import activation
 from slalom.core.ops import pointwise, reductions
 from slalom.core.random import Generator, rand
 from slalom.core.shape import axis_index
-from slalom.core.tensor import Tensor, apply, as_tensor, method
+from slalom.core.tensor import Tensor, apply, as_tensor, floating, method
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = ["log_softmax", "prelu", "softmax"]
@@ -31,7 +31,7 @@ def _placed(input: Tensor, out: Tensor, inplace: bool) -> Tensor:
 @activation("ReLU")
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); derivative 0 at 0."""
-    return _placed(input, apply(pointwise.RELU, input), inplace)
+    return _placed(input, input.relu(), inplace)
 
 
 @activation("LeakyReLU")
@@ -103,6 +103,7 @@ def step(input: Tensor, at_zero: float = 1.0) -> Tensor:
     >>> step(Tensor([-0.5, 0.0, 2.0]))
     tensor([0., 1., 1.])
     """
+    input = floating(input)
     out = input.masked_fill(input > 0, 1.0).masked_fill(input < 0, 0.0)  # what is left is 0, or not a number
     return out.masked_fill(input == 0, at_zero)
 
@@ -110,7 +111,7 @@ def step(input: Tensor, at_zero: float = 1.0) -> Tensor:
 # --- pieces of straight lines --------------------------------------------------------------------------------------
 def _clipped(input: Tensor, low: float, high: float) -> Tensor:
     """x held to low … high; derivative 0 at the ends too, as in PyTorch's hard functions."""
-    return input.masked_fill(input <= low, low).masked_fill(input >= high, high)
+    return floating(input).masked_fill(input <= low, low).masked_fill(input >= high, high)
 
 
 @activation("Hardtanh")
@@ -151,6 +152,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 @activation("Hardshrink", text="{lambd}")
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x where |x| > λ, else 0."""
+    input = floating(input)
     return input.masked_fill(input.abs() <= lambd, 0.0)
 
 
@@ -162,6 +164,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """
     if not lambd >= 0:
         raise ConfigError("softshrink: lambd", got=lambd, needed="0 or more")
+    input = floating(input)
     return (input - input.detach().sign() * lambd).masked_fill(input.abs() <= lambd, 0.0)
 
 
@@ -187,19 +190,19 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 @activation("Sigmoid")
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e⁻ˣ)."""
-    return apply(pointwise.SIGMOID, input)
+    return input.sigmoid()
 
 
 @activation("Tanh")
 def tanh(input: Tensor) -> Tensor:
     """tanh x."""
-    return apply(pointwise.TANH, input)
+    return input.tanh()
 
 
 @activation("SiLU")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x · σ(x), also called swish."""
-    return _placed(input, input * apply(pointwise.SIGMOID, input), inplace)
+    return _placed(input, input * input.sigmoid(), inplace)
 
 
 @activation("Softplus")
@@ -209,13 +212,13 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     Note: the method ``Tensor.softplus`` is the plain ln(1 + eˣ), which needs no threshold to be exact.
     """
     scaled = input if beta == 1 else input * beta
-    soft = apply(pointwise.SOFTPLUS, scaled)
+    soft = scaled.softplus()
     return input.where(scaled > threshold, soft if beta == 1 else soft / beta)
 
 
 def _negative(input: Tensor) -> Tensor:
     """x below 0, else 0: selected before an exponential, which overflows where it would be selected away after it."""
-    return input.masked_fill(input > 0, 0.0)
+    return floating(input).masked_fill(input > 0, 0.0)
 
 
 @activation("ELU")
@@ -259,13 +262,13 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
     Source: D. Misra, Mish, 2019, equation 1.
     """
-    return _placed(input, input * apply(pointwise.TANH, apply(pointwise.SOFTPLUS, input)), inplace)
+    return _placed(input, input * input.softplus().tanh(), inplace)
 
 
 @activation("LogSigmoid")
 def logsigmoid(input: Tensor) -> Tensor:
     """ln σ(x) = −ln(1 + e⁻ˣ), exact where σ itself would underflow."""
-    return -apply(pointwise.SOFTPLUS, -input)
+    return -(-floating(input)).softplus()
 
 
 @activation("SquaredReLU")
@@ -278,7 +281,7 @@ def squared_relu(input: Tensor) -> Tensor:
     >>> squared_relu(Tensor([-1.0, 3.0]))
     tensor([0., 9.])
     """
-    positive = apply(pointwise.RELU, input)
+    positive = input.relu()
     return positive * positive
 
 
@@ -291,7 +294,7 @@ def softsign(input: Tensor) -> Tensor:
 @activation("Tanhshrink")
 def tanhshrink(input: Tensor) -> Tensor:
     """x − tanh x."""
-    return input - apply(pointwise.TANH, input)
+    return input - input.tanh()
 
 
 @activation("GLU")
@@ -306,13 +309,13 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if not input.ndim or input.shape[axis] % 2:
         raise ShapeError("glu: input", got=f"shape {input.shape}", needed=f"an even number along axis {dim}")
     half = input.shape[axis] // 2
-    return input.narrow(axis, 0, half) * apply(pointwise.SIGMOID, input.narrow(axis, half, half))
+    return input.narrow(axis, 0, half) * input.narrow(axis, half, half).sigmoid()
 
 
 # --- softmax ------------------------------------------------------------------------------------------------------
 def _shifted(name: str, input: Any, dim: int | None, dtype: Any) -> tuple[Tensor, int]:
     """The input less its maximum along an axis, so that no exponential overflows, and that axis."""
-    x = as_tensor(input) if dtype is None else as_tensor(input).to(dtype)
+    x = floating(input if dtype is None else as_tensor(input).to(dtype))
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
         warnings.warn(f"{name}: dim not given, taken to be {dim}; name it", UserWarning, stacklevel=4)
@@ -331,7 +334,7 @@ def _total(x: Tensor, axis: int) -> Tensor:
 def log_total_of(input: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """x less its maximum, and the logarithm of the sum of its exponentials: their difference is ln softmax(x)."""
     shifted, axis = _shifted("log_softmax", input, axis, None)
-    return shifted, apply(pointwise.LOG, _total(apply(pointwise.EXP, shifted), axis))
+    return shifted, _total(shifted.exp(), axis).log()
 
 
 @activation("Softmax", without=("dtype",))
@@ -345,7 +348,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     tensor([0.659 , 0.2424, 0.0986])
     """
     shifted, axis = _shifted("softmax", input, dim, dtype)
-    powers = apply(pointwise.EXP, shifted)
+    powers = shifted.exp()
     return powers / _total(powers, axis)
 
 
@@ -354,14 +357,14 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """ln softmax(x) = x − ln Σⱼ exp(xⱼ) along an axis, exact where softmax itself would underflow."""
     shifted, axis = _shifted("log_softmax", input, dim, dtype)
-    return shifted - apply(pointwise.LOG, _total(apply(pointwise.EXP, shifted), axis))
+    return shifted - _total(shifted.exp(), axis).log()
 
 
 @activation("Softmin", without=("dtype",))
 def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """exp(−xᵢ) / Σⱼ exp(−xⱼ) along an axis: softmax of −x."""
-    shifted, axis = _shifted("softmin", -as_tensor(input), dim, dtype)
-    powers = apply(pointwise.EXP, shifted)
+    shifted, axis = _shifted("softmin", -floating(input), dim, dtype)
+    powers = shifted.exp()
     return powers / _total(powers, axis)
 
 
@@ -384,6 +387,7 @@ def gumbel_softmax(
     """
     if not tau > 0:
         raise ConfigError("gumbel_softmax: tau", got=tau, needed="above 0")
+    logits = floating(logits)
     uniform = rand(logits.shape, generator=generator, dtype=np.float64)
     # In float64 a draw of 0, whose logarithm is infinite, is as good as never; then it is the least that can follow.
     waited = -apply(pointwise.LOG, uniform.masked_fill(uniform == 0, 2.0**-53))

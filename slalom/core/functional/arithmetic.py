@@ -12,7 +12,18 @@ import numpy as np
 from slalom.core.dtype import bool_, get_default_dtype, promote, promote_number
 from slalom.core.ops import pointwise, reductions, structural
 from slalom.core.primitive import Primitive
-from slalom.core.tensor import _OPERANDS, Tensor, _operator, apply, as_tensor, binary, check_operands, method, operands
+from slalom.core.tensor import (
+    _OPERANDS,
+    Tensor,
+    _operator,
+    apply,
+    as_tensor,
+    binary,
+    check_operands,
+    floating,
+    method,
+    operands,
+)
 from slalom.errors import ConfigError, DTypeError, ShapeError
 
 __all__ = [
@@ -47,11 +58,6 @@ sqrt, erf, sin, cos = map(_unary, (pointwise.SQRT, pointwise.ERF, pointwise.SIN,
 tanh, sigmoid, softplus = map(_unary, (pointwise.TANH, pointwise.SIGMOID, pointwise.SOFTPLUS))
 neg, abs, sign, relu = map(_unary, (pointwise.NEG, pointwise.ABS, pointwise.SIGN, pointwise.RELU))
 negative, absolute = neg, abs
-
-
-def _floating(input: Any) -> Tensor:
-    x = as_tensor(input)
-    return x if x.dtype.kind == "f" else x.to(get_default_dtype())
 
 
 def _copy(x: Tensor) -> Tensor:
@@ -198,14 +204,14 @@ def tan(input: Any) -> Tensor:
 @method
 def sinh(input: Any) -> Tensor:
     """sinh x = (eˣ − e⁻ˣ)/2, by eˣ − 1, which is exact near 0."""
-    x = _floating(input)
+    x = floating(input)
     return (expm1(x) - expm1(-x)) * 0.5
 
 
 @method
 def cosh(input: Any) -> Tensor:
     """cosh x = (eˣ + e⁻ˣ)/2."""
-    x = _floating(input)
+    x = floating(input)
     return (exp(x) + exp(-x)) * 0.5
 
 

@@ -13,6 +13,7 @@ from math import prod
 from typing import Final
 
 from slalom.core.autodiff import is_grad_enabled
+from slalom.core.dtype import promote
 from slalom.core.functional.padding import pad
 from slalom.core.functional.shaping import cat
 from slalom.core.ops import reductions, structural
@@ -62,6 +63,14 @@ def _check_channels(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, g
         raise ShapeError(f"{name}: bias", got=bias.shape, needed=(outputs,))
 
 
+def _alike(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in one dtype, as the operands of a product of matrices."""
+    if x.dtype == weight.dtype:
+        return x, weight
+    dtype = promote(((x.dtype, 1), (weight.dtype, 1)))
+    return x.to(dtype), weight.to(dtype)
+
+
 def same_padding(size: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Widths (before, after) for each axis with which an output is as long as its input; an odd one goes after."""
     totals = [d * (k - 1) for k, d in zip(size, dilation, strict=True)]
@@ -87,6 +96,7 @@ def _conv(
     name = f"conv{rank}d"
     x, as_batch = batched(name, input, rank)
     _check_channels(name, x, weight, bias, groups, 0)
+    x, weight = _alike(x, weight)
     size = weight.shape[2:]
     steps = {
         "size": size,
@@ -220,6 +230,7 @@ def _conv_transpose(
     name = f"conv_transpose{rank}d"
     x, as_batch = batched(name, input, rank)
     _check_channels(name, x, weight, bias, groups, 1)
+    x, weight = _alike(x, weight)
     size = weight.shape[2:]
     steps = {
         "size": size,

@@ -6,15 +6,15 @@ from slalom.core.functional.reduce import norm
 from slalom.core.functional.registry import DISTANCES as DISTANCES  # filled by importing this module
 from slalom.core.functional.registry import distance
 from slalom.core.ops import reductions
-from slalom.core.shape import axis_index
-from slalom.core.tensor import Tensor, apply
+from slalom.core.shape import axis_index, broadcast
+from slalom.core.tensor import Tensor, apply, floating
 
 __all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
 
 
 def _length(x: Tensor, p: float, dim: int, eps: float) -> Tensor:
     """The p-norm along an axis, which is kept; at least ε, with derivative 0 there."""
-    length = norm(x, p, dim, keepdim=True)
+    length = norm(floating(x), p, dim, keepdim=True)
     return length.masked_fill(length < eps, eps)
 
 
@@ -37,6 +37,9 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     Raises: ShapeError for shapes that do not fit.
     Note: where a length is held at ε, the derivative is that of x / ε; PyTorch's forgets that it was held.
     """
+    if x1.shape != x2.shape:  # lengths are those of what is compared
+        shape = broadcast("cosine_similarity", [x1.shape, x2.shape])
+        x1, x2 = x1.expand(shape), x2.expand(shape)
     one, two = x1 / _length(x1, 2, dim, eps), x2 / _length(x2, 2, dim, eps)
     product = one * two
     return apply(reductions.SUM, product, axes=(axis_index("cosine_similarity", dim, product.ndim),), keepdims=False)

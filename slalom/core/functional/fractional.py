@@ -86,7 +86,9 @@ def _fractional_max_pool(
         place = place + taps.reshape(shape) * prod(spatial[axis + 1 :])
     planes = x.reshape(*x.shape[:2], prod(spatial))
     flat = place.expand((*x.shape[:2], *counts, *sizes)).reshape(*x.shape[:2], prod(counts), prod(sizes))
-    rows = planes.detach().take_along_dim(flat.reshape(*x.shape[:2], -1), -1).reshape(flat.shape)
+    rows = (
+        planes.detach().take_along_dim(flat.reshape(*x.shape[:2], prod(counts) * prod(sizes)), -1).reshape(flat.shape)
+    )
     chosen = flat.take_along_dim(rows.argmax(-1, True), -1).squeeze(-1)
     shape = (*input.shape[:-rank], *counts)
     values = planes.take_along_dim(chosen, -1).reshape(shape)

@@ -11,7 +11,7 @@ import numpy as np
 from slalom.core.functional.indexing import index_select
 from slalom.core.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from slalom.core.shape import Shape, per_axis
-from slalom.core.tensor import Tensor
+from slalom.core.tensor import Tensor, floating
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
@@ -111,6 +111,7 @@ def _linear(x: Tensor, axis: int, size: int, scale: float, align_corners: bool) 
     places = i * ((n - 1) / max(size - 1, 1)) if align_corners else np.maximum((i + 0.5) * scale - 0.5, 0)
     below = np.minimum(places.astype(np.int64), n - 1)
     above = np.minimum(below + 1, n - 1)
+    x = floating(x)
     share = np.minimum(places - below, 1).astype(x.dtype).reshape(size, *(1,) * (x.ndim - axis - 1))
     left, right = (index_select(x, axis, Tensor._of(at)) for at in (below, above))
     return left * Tensor._of(1 - share) + right * Tensor._of(share)

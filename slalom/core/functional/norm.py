@@ -10,7 +10,7 @@ from slalom.core.autodiff import no_grad
 from slalom.core.functional.padding import pad
 from slalom.core.ops import reductions
 from slalom.core.shape import size
-from slalom.core.tensor import Tensor, apply
+from slalom.core.tensor import Tensor, apply, floating
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
@@ -187,6 +187,7 @@ def rms_norm(
     if weight is not None and weight.shape != shape:
         raise ShapeError("rms_norm: weight", got=weight.shape, needed=shape)
     axes = tuple(range(input.ndim - len(shape), input.ndim))
+    input = floating(input)
     square = apply(reductions.SUM, input * input, axes=axes, keepdims=True) / size(shape)
     floor = float(np.finfo(input.dtype).eps) if eps is None else eps
     return _scaled(input * (1 / (square + floor).sqrt()), weight, None)

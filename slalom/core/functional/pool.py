@@ -20,7 +20,7 @@ from slalom.core.functional.indexing import index_select
 from slalom.core.ops import structural
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, per_axis
-from slalom.core.tensor import Tensor, apply
+from slalom.core.tensor import Tensor, apply, floating
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = [
@@ -186,11 +186,20 @@ def _chosen(rows: Tensor, places: Tensor | None, there: Array) -> tuple[Tensor, 
     if there.all():
         at = rows.detach().argmax(-1, True)
     else:
-        least = -inf if rows.dtype.kind == "f" else np.iinfo(rows.dtype).min
-        known = rows.detach().where(Tensor._of(there), least)
+        known = rows.detach().where(Tensor._of(there), _least(rows))
         # Where all are the least, the padding before them is as large: not before the first that is there.
         at = known.argmax(-1, True).maximum(Tensor._of(there.argmax(-1, keepdims=True)))
     return rows.take_along_dim(at, -1), None if places is None else places.take_along_dim(at, -1)
+
+
+def _least(x: Tensor) -> float:
+    return -inf if x.dtype.kind == "f" else int(np.iinfo(x.dtype).min)
+
+
+def _without(there: Array, axis: int, values: Tensor) -> Tensor:
+    """The least number where a window sees nothing but padding, which only one that is dilated can."""
+    some = np.asarray(there.any(1))
+    return values if some.all() else values.where(Tensor._of(_aligned(some, axis, values)), _least(values))
 
 
 def _first_maximum(values: Tensor, places: Tensor | None, axis: int, frame: _Frame) -> tuple[Tensor, Tensor | None]:
@@ -204,13 +213,14 @@ def _first_maximum(values: Tensor, places: Tensor | None, axis: int, frame: _Fra
         rows = _windows(values, axis, frame)
         seen = None if places is None else _windows(places, axis, frame)
         largest, where = _chosen(rows, seen, _aligned(there, axis, rows))
-        return largest.reshape(shape), None if where is None else where.reshape(shape)
+        return _without(there, axis, largest.reshape(shape)), None if where is None else where.reshape(shape)
     none: list[Any] = [None] * frame.size
     parts = _slices(values, axis, frame)
     seen_by = none if places is None else _slices(places, axis, frame)
     masks = none if there.all() else [_aligned(mask, axis, parts[0]) for mask in there.T]
     best = _joined(list(map(_Found, parts, seen_by, masks)), _larger)
-    return best.values.reshape(shape), None if best.places is None else best.places.reshape(shape)
+    found = _without(there, axis, best.values.reshape(shape))
+    return found, None if best.places is None else best.places.reshape(shape)
 
 
 def _places(x: Tensor, rank: int) -> Tensor:
@@ -321,7 +331,7 @@ def _avg_pool(
     frames = _frames(name, input, rank, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override is not None and divisor_override == 0:
         raise ConfigError(f"{name}: divisor_override", got=0, needed="a number other than 0, or None")
-    total, divisor = _sum(input, frames), np.ones((), np.int64)
+    total, divisor = _sum(floating(input), frames), np.ones((), np.int64)
     for frame, n in zip(frames, input.shape[-rank:], strict=True):
         at = frame.places()
         # What lies beyond the padding, where ceil_mode reaches, is never counted.

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from slalom.core.functional.losses.common import powered, reduced, registered, same_shape, signs, weighted
-from slalom.core.ops import pointwise
-from slalom.core.tensor import Tensor, apply
+from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = [
@@ -65,7 +64,7 @@ def binary_cross_entropy_with_logits(
     Raises: ShapeError for unequal shapes.
     """
     target = same_shape("binary_cross_entropy_with_logits", input, target)
-    tail = apply(pointwise.SOFTPLUS, -input)
+    tail = (-input).softplus()
     if pos_weight is not None:
         tail = tail * ((pos_weight - 1) * target + 1)
     return reduced(weighted((1 - target) * input + tail, weight), reduction)
@@ -105,7 +104,7 @@ def soft_margin_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> 
     Raises: ShapeError; ConfigError for a target that is neither 1 nor −1.
     """
     target = same_shape("soft_margin_loss", input, signs("soft_margin_loss", input, target))
-    return reduced(apply(pointwise.SOFTPLUS, -target * input), reduction)
+    return reduced((-target * input).softplus(), reduction)
 
 
 @registered("MultiLabelSoftMarginLoss")

@@ -7,7 +7,7 @@ from typing import Any
 from slalom.core.functional.activation import log_softmax, log_total_of
 from slalom.core.functional.indexing import _iota
 from slalom.core.functional.losses.common import class_numbers, powered, reduced, registered
-from slalom.core.ops import pointwise, reductions
+from slalom.core.ops import reductions
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
 
@@ -195,7 +195,7 @@ def ordinal_loss(input: Tensor, target: Any, thresholds: Tensor, *, reduction: s
     first, last = target == 0, target == highest
     above = apply(reductions.GATHER, thresholds, target.where(~last, 0))
     below = apply(reductions.GATHER, thresholds, (target - 1).where(~first, 0))
-    loss = apply(pointwise.SOFTPLUS, input - above).masked_fill(last, 0.0)
-    loss = loss + apply(pointwise.SOFTPLUS, below - input).masked_fill(first, 0.0)
+    loss = (input - above).softplus().masked_fill(last, 0.0)
+    loss = loss + (below - input).softplus().masked_fill(first, 0.0)
     ends = first | last
     return reduced(loss - (-(below - above).masked_fill(ends, -1.0).expm1()).log().masked_fill(ends, 0.0), reduction)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from slalom.core.functional.losses.common import compared, reduced, registered, same_shape
-from slalom.core.ops import pointwise
-from slalom.core.tensor import Tensor, apply, as_tensor
+from slalom.core.tensor import Tensor, as_tensor
 from slalom.errors import ConfigError, ShapeError
 
 __all__ = [
@@ -113,7 +112,7 @@ def log_cosh_loss(input: Tensor, target: Any, *, reduction: str = "mean") -> Ten
     """
     error = input - same_shape("log_cosh_loss", input, target)
     size = error.abs()
-    return reduced(size + apply(pointwise.SOFTPLUS, size * -2) - math.log(2), reduction)
+    return reduced(size + (size * -2).softplus() - math.log(2), reduction)
 
 
 @registered("QuantileLoss")
