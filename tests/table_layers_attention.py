@@ -254,6 +254,9 @@ TRANSFORMERS: tuple[Row, ...] = (
         lambda nn: through(decoder(nn), lambda layer, x: layer.plain(x, more(x))),
         lines((2, 0, 4), (3, 2, 4), (1, 1, 4), (3, 4)),
         state=layer_state(3, decoder=True),
+        errors=(
+            (Sample((4,)), r"model\.self_attn \(MultiheadAttention 4, 2 heads\): query: got shape \(4,\); needed"),
+        ),
     ),
     Row(
         "TransformerDecoderLayer",
@@ -277,6 +280,7 @@ TRANSFORMERS: tuple[Row, ...] = (
         lambda nn: nn.TransformerEncoder(encoder(nn), 2, nn.LayerNorm(4), enable_nested_tensor=False, mask_check=False),
         FEW,
         state={f"layers.{n}.{k}": v for n in range(2) for k, v in layer_state(3).items()} | under("norm", norm(4)),
+        errors=((Sample((2, 2, 5)), r"model\.layers\.0\.self_attn \(Mul.*\): query has 5 features, needs 4"),),
         bad=(
             (lambda nn: nn.TransformerEncoder(encoder(nn), 0), r"TransformerEncoder: num_layers: got 0"),
             (lambda nn: nn.TransformerEncoder(len, 1), r"TransformerEncoder: layer: got builtin.*needed a Module"),
@@ -290,12 +294,14 @@ TRANSFORMERS: tuple[Row, ...] = (
         FEW,
         state={f"layers.{n}.{k}": v for n in range(2) for k, v in layer_state(3, decoder=True).items()}
         | under("norm", norm(4)),
+        errors=((Sample((4,)), r"model\.layers\.0\.self_attn \(MultiheadAttention 4, 2 heads\): query: got shape"),),
     ),
     Row(
         "Transformer",
         lambda nn: through(nn.Transformer(4, 2, 1, 2, 3, 0.0, batch_first=True), translated),
         FEW,
         state=TRANSFORMER_STATE,
+        errors=((Sample((2, 2, 2)), r"model\.encoder\.layers\.0\.self_attn \(Mul.*\): query has 2 features, needs 4"),),
         bad=((lambda nn: nn.Transformer(5, 2, 1, 1), r"needed heads that divide"),),
     ),
     Row(

@@ -89,6 +89,7 @@ ROWS: tuple[Row, ...] = (
         ),
         ROWS_OF_5,
         out=last(2),
+        errors=((Sample((4,)), r"model\.first \(Linear 5→4\): input has 4 features, needs 5"),),
         state={"first.weight": (4, 5), "first.bias": (4,), "last.weight": (2, 4)},
         bad=(
             (lambda nn: nn.ModuleDict({"a": 3}), r"ModuleDict: part 'a': got int; needed a Module"),
@@ -105,6 +106,7 @@ ROWS: tuple[Row, ...] = (
         ),
         ROWS_OF_5,
         out=last(2),
+        errors=((Sample((4,)), r"ParameterList: input has 4 features, needs 5"),),
         state={"0": (2, 5), "1": (2,)},
         bad=((lambda nn: nn.ParameterList([3.0]), r"ParameterList: part 0: got float; needed a Parameter or"),),
     ),
@@ -115,6 +117,7 @@ ROWS: tuple[Row, ...] = (
             lambda held, x: x * held["scale"] + held["shift"],
         ),
         ROWS_OF_5,
+        errors=((Sample((4,)), r"ParameterDict: mul: shapes \(4,\) and \(5,\) do not broadcast"),),
         state={"scale": (5,), "shift": (5,)},
         bad=((lambda nn: nn.ParameterDict({"a": nn.Identity()}), r"ParameterDict: part 'a': got Identity"),),
     ),

@@ -277,6 +277,13 @@ TRANSPOSED = (
         VOLUMES,
         out=spread(3, 1, (1, 2, 2), (2, 1, 1), (0, 1, 0), (1, 0, 0)),
         state=state(2, 1, 1, 2, 2, bias=1),
+        errors=(
+            (Sample((2, 3, 3)), r"conv_transpose3d: input: got shape \(2, 3, 3\); needed \(B, C, D, H, W\) or \(C, D"),
+            (
+                Sample((1, 1, 2, 2, 2)),
+                r"ConvTranspose3d 2→1: input has 1 channels, needs 2; input shape \(1, 1, 2, 2, 2\)",
+            ),
+        ),
     ),
     Row(
         "ConvTranspose3d",

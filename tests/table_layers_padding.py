@@ -29,10 +29,13 @@ CONSTANT = (
     Row("ConstantPad2d", lambda nn: nn.ConstantPad2d((2, -1, 0, 1), 0.5), IMAGES, out=wider(2, -1, 0, 1),
         errors=((Sample((2, 3, 0)), r"pad: got widths \(2, -1, 0, 1\) for shape \(2, 3, 0\); needed no more cropped"),),
         variant="crop"),
-    Row("ConstantPad3d", lambda nn: nn.ConstantPad3d((1, 0, 0, 2, 1, 1), 2.0), VOLUMES, out=wider(1, 0, 0, 2, 1, 1)),
+    Row("ConstantPad3d", lambda nn: nn.ConstantPad3d((1, 0, 0, 2, 1, 1), 2.0), VOLUMES, out=wider(1, 0, 0, 2, 1, 1),
+        errors=((Sample((4,)), r"ConstantPad3d: pad: got 6 widths; needed pairs for at most 1 axes"),)),
     Row("ZeroPad1d", lambda nn: nn.ZeroPad1d(2), SIGNALS, out=wider(2, 2)),
-    Row("ZeroPad2d", lambda nn: nn.ZeroPad2d((1, 2, 0, 1)), IMAGES, out=wider(1, 2, 0, 1)),
-    Row("ZeroPad3d", lambda nn: nn.ZeroPad3d(1), VOLUMES, out=wider(1, 1, 1, 1, 1, 1)),
+    Row("ZeroPad2d", lambda nn: nn.ZeroPad2d((1, 2, 0, 1)), IMAGES, out=wider(1, 2, 0, 1),
+        errors=((Sample((4,)), r"ZeroPad2d: pad: got 4 widths; needed pairs for at most 1 axes"),)),
+    Row("ZeroPad3d", lambda nn: nn.ZeroPad3d(1), VOLUMES, out=wider(1, 1, 1, 1, 1, 1),
+        errors=((Sample((4,)), r"ZeroPad3d: pad: got 6 widths; needed pairs for at most 1 axes"),)),
 )  # fmt: skip
 
 MIRRORS = (
@@ -50,8 +53,20 @@ MIRRORS = (
         ),
     ),
     Row("ReflectionPad1d", lambda nn: nn.ReflectionPad1d((2, -1)), SIGNALS, out=wider(2, -1), variant="crop"),
-    Row("ReflectionPad2d", lambda nn: nn.ReflectionPad2d(2), IMAGES, out=wider(2, 2, 2, 2)),
-    Row("ReflectionPad3d", lambda nn: nn.ReflectionPad3d((1, 0, 0, 1, 1, 1)), VOLUMES, out=wider(1, 0, 0, 1, 1, 1)),
+    Row(
+        "ReflectionPad2d",
+        lambda nn: nn.ReflectionPad2d(2),
+        IMAGES,
+        out=wider(2, 2, 2, 2),
+        errors=((Sample((4, 4)), r"ReflectionPad2d: input: got shape \(4, 4\); needed 3 or 4 dimensions"),),
+    ),
+    Row(
+        "ReflectionPad3d",
+        lambda nn: nn.ReflectionPad3d((1, 0, 0, 1, 1, 1)),
+        VOLUMES,
+        out=wider(1, 0, 0, 1, 1, 1),
+        errors=((Sample((4, 4)), r"ReflectionPad3d: input: got shape \(4, 4\); needed 4 or 5 dimensions"),),
+    ),
     Row(
         "ReplicationPad1d",
         lambda nn: nn.ReplicationPad1d(3),
@@ -61,8 +76,20 @@ MIRRORS = (
             (Sample((1, 2, 0)), r"pad: replicate: got widths 3 and 3 for an axis of 0; needed at most 0 elements"),
         ),
     ),
-    Row("ReplicationPad2d", lambda nn: nn.ReplicationPad2d((1, 2, 0, 3)), IMAGES, out=wider(1, 2, 0, 3)),
-    Row("ReplicationPad3d", lambda nn: nn.ReplicationPad3d((0, 1, 2, 0, 1, 1)), VOLUMES, out=wider(0, 1, 2, 0, 1, 1)),
+    Row(
+        "ReplicationPad2d",
+        lambda nn: nn.ReplicationPad2d((1, 2, 0, 3)),
+        IMAGES,
+        out=wider(1, 2, 0, 3),
+        errors=((Sample((4, 4)), r"ReplicationPad2d: input: got shape \(4, 4\); needed 3 or 4 dimensions"),),
+    ),
+    Row(
+        "ReplicationPad3d",
+        lambda nn: nn.ReplicationPad3d((0, 1, 2, 0, 1, 1)),
+        VOLUMES,
+        out=wider(0, 1, 2, 0, 1, 1),
+        errors=((Sample((4, 4)), r"ReplicationPad3d: input: got shape \(4, 4\); needed 4 or 5 dimensions"),),
+    ),
     Row(
         "CircularPad1d",
         lambda nn: nn.CircularPad1d((3, 2)),
@@ -72,8 +99,20 @@ MIRRORS = (
             (Sample((1, 1, 2)), r"CircularPad1d: pad: circular: got widths 3 and 2 for an axis of 2; needed at most 2"),
         ),
     ),
-    Row("CircularPad2d", lambda nn: nn.CircularPad2d((1, 2, 3, 0)), IMAGES, out=wider(1, 2, 3, 0)),
-    Row("CircularPad3d", lambda nn: nn.CircularPad3d(1), VOLUMES, out=wider(1, 1, 1, 1, 1, 1)),
+    Row(
+        "CircularPad2d",
+        lambda nn: nn.CircularPad2d((1, 2, 3, 0)),
+        IMAGES,
+        out=wider(1, 2, 3, 0),
+        errors=((Sample((4, 4)), r"CircularPad2d: input: got shape \(4, 4\); needed 3 or 4 dimensions"),),
+    ),
+    Row(
+        "CircularPad3d",
+        lambda nn: nn.CircularPad3d(1),
+        VOLUMES,
+        out=wider(1, 1, 1, 1, 1, 1),
+        errors=((Sample((4, 4)), r"CircularPad3d: input: got shape \(4, 4\); needed 4 or 5 dimensions"),),
+    ),
 )
 
 ROWS = (*CONSTANT, *MIRRORS)

@@ -238,6 +238,7 @@ ROWS: tuple[Row, ...] = (
         lambda nn: through(nn.GRUCell(3, 3), lambda cell, x: cell.plain(x, x * 2)),
         STEPS,
         state=params(9, 3, 3),
+        errors=((Sample((4, 2)), r"GRUCell 3→3: input has 2 features, needs 3; input shape \(4, 2\)"),),
     ),
     Row("GRUCell", lambda nn: nn.GRUCell(3, 3, bias=False), STEPS, state=params(9, 3, 3, bias=False), variant="plain"),
     Row(
@@ -246,6 +247,7 @@ ROWS: tuple[Row, ...] = (
         STEPS,
         out=lambda shape: (2 * 3 * (shape[0] if len(shape) > 1 else 1),),
         state=params(12, 3, 3),
+        errors=((Sample((4, 2, 3)), r"LSTMCell 3→3: input: got shape \(4, 2, 3\); needed \(B, D\)"),),
     ),
     Row(
         "LSTMCell",

@@ -126,6 +126,16 @@ def test_only_one_function_and_a_sensible_decay() -> None:
 
 
 # --- update_bn ----------------------------------------------------------------------------------------------------
+def test_an_average_takes_models_of_its_own_shapes() -> None:
+    average = swa_utils.AveragedModel(nn.Linear(2, 3))
+    for other in (nn.Linear(2, 2), nn.Linear(2, 3, bias=False), nn.BatchNorm1d(3)):
+        with pytest.raises(
+            slalom.errors.ShapeError, match="into the average of a Linear: needed parameters and buffers"
+        ):
+            average.update_parameters(other)
+    assert average.n_averaged.item() == 0
+
+
 def test_update_bn_is_the_mean_over_batches() -> None:
     batches = [slalom.tensor(np.random.default_rng(i).normal(size=(8, 4)).astype(np.float32)) for i in range(3)]
     model = nn.Sequential(nn.BatchNorm1d(4)).eval()

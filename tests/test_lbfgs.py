@@ -122,6 +122,8 @@ def test_what_is_refused() -> None:
         optim.LBFGS([{"params": [w]}, {"params": [slalom.ones(1, requires_grad=True)]}])
     with pytest.raises(ConfigError, match="closure: got none; needed a function"):
         optim.LBFGS([w]).step()
+    with pytest.raises(ConfigError, match="what the closure returns: got None; needed the loss"):
+        optim.LBFGS([w]).step(lambda: None)
     with pytest.raises(StagingError, match=r"LBFGS.step\(\) while staging, at .*test_lbfgs"):
         slalom.compile(lambda: optim.LBFGS([w]).step(w.sum))()
 

@@ -206,9 +206,16 @@ def test_load_state_dict_lists_all_that_does_not_fit_and_writes_nothing() -> Non
     del state["layers.2.bias"]
     missing, unexpected = net.load_state_dict(state, strict=False)
     assert (missing, unexpected) == (["count", "layers.2.bias"], ["extra"]) and net.scale.item() == 9
+    with pytest.raises(ModelFileError, match="into Net: got list; needed values by names"):
+        net.load_state_dict(list(state))
 
 
 # --- hooks --------------------------------------------------------------------------------------------------------
+def test_a_hook_is_a_function() -> None:
+    with pytest.raises(slalom.errors.DTypeError, match="hook: got int; needed a function"):
+        Net().register_forward_hook(3)
+
+
 def test_hooks_see_and_replace() -> None:
     layer, seen = nn.Identity(), []
     with layer.register_forward_pre_hook(lambda module, args: (args[0] + 1,)):
@@ -542,6 +549,10 @@ def test_clipping_edge_cases() -> None:
     with pytest.raises(slalom.errors.DivergenceError, match="norm of the gradients: got inf; needed a finite number"):
         nn.utils.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
     nn.utils.clip_grad_value_([p], 0.5)
+    assert p.grad.tolist() == [0.5, 0.5]
+    for clip in (nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_):
+        with pytest.raises(slalom.errors.ConfigError, match=r"clip_grad_.*: got -1; needed 0 or more"):
+            clip([p], -1)
     assert p.grad.tolist() == [0.5, 0.5]
 
 

@@ -39,7 +39,7 @@ def _made(name: str, entry: Entry, home: str, base: type[Module]) -> type[Module
         try:
             bound = constructor.bind(*args, **kwargs)
         except TypeError as error:
-            raise ConfigError(name, got=str(error), needed=f"{name}{constructor}") from error
+            raise ConfigError(f"{name}: {error}", needed=f"{name}{constructor}") from error
         bound.apply_defaults()
         for option, value in bound.arguments.items():
             if option in tensors:

@@ -7,7 +7,7 @@ from typing import Any
 
 from slalom.core.autodiff import watched
 from slalom.core.tensor import Tensor
-from slalom.errors import ConfigError
+from slalom.errors import ConfigError, DTypeError
 
 __all__ = ["BackwardHooks", "RemovableHandle", "hooked"]
 
@@ -37,6 +37,8 @@ def hooked(
     with_kwargs: bool = False,
 ) -> RemovableHandle:
     """Add a hook, behind the others or before them; returns what takes it away."""
+    if not callable(hook):
+        raise DTypeError("hook", got=type(hook).__name__, needed="a function")
     handle = RemovableHandle(hooks, with_kwargs)
     later = list(hooks.items()) if prepend else []
     for other, _ in later:

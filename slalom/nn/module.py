@@ -486,6 +486,9 @@ class Module:
 
         Raises: ModelFileError that lists what is missing, unexpected (both only if ``strict``) and misshapen.
         """
+        what = f"load_state_dict into {type(self).__name__}"
+        if not isinstance(state_dict, Mapping):
+            raise ModelFileError(what, got=type(state_dict).__name__, needed="values by names")
         own = dict(self._state())
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
@@ -498,7 +501,7 @@ class Module:
         faults += [f"{name} has shape {v.shape}, needs {own[name].shape}" for name, v in given.items()
                    if v.shape != own[name].shape]  # fmt: skip
         if faults:
-            raise ModelFileError(f"load_state_dict into {type(self).__name__}", got="; ".join(faults))
+            raise ModelFileError(what, got="; ".join(faults))
         with no_grad():
             for name, value in given.items():
                 own[name].assign(value.to(own[name].dtype))

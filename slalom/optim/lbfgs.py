@@ -107,6 +107,8 @@ class LBFGS(Optimizer):
         memory = _Memory.of(state, group["history_size"])
         with enable_grad():
             first = closure()
+        if first is None:
+            raise ConfigError("LBFGS.step: what the closure returns", got="None", needed="the loss")
         loss, grad, evaluations = float(first), self._gradient(), 1
         state["func_evals"] = state.get("func_evals", 0) + 1
         made, rest = 0, _largest(grad)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from slalom.core.autodiff import no_grad
 from slalom.core.functional.arithmetic import where
 from slalom.core.tensor import Tensor
-from slalom.errors import ConfigError
+from slalom.errors import ConfigError, ShapeError
 from slalom.nn.module import Module
 from slalom.optim.optimizer import Optimizer
 from slalom.optim.scheduler import LRScheduler, each_group
@@ -110,7 +110,14 @@ class AveragedModel(Module):
 
     @no_grad()
     def update_parameters(self, model: Module) -> None:
-        """Take the model's present weights into the average."""
+        """Take the model's present weights into the average.
+
+        Raises: ShapeError for a model of other shapes than the averaged one.
+        """
+        held, given = ([t.shape for t in (*m.parameters(), *m.buffers())] for m in (self.module, model))
+        if held != given:
+            what = f"AveragedModel: a {type(model).__name__} into the average of a {type(self.module).__name__}"
+            raise ShapeError(what, needed="parameters and buffers of the same shapes")
         pairs = [(a.detach(), w.detach()) for a, w in zip(self.module.parameters(), model.parameters(), strict=True)]
         buffers = [(a, w.detach()) for a, w in zip(self.module.buffers(), model.buffers(), strict=True)]
         averaged = [(a, w) for a, w in [*pairs, *(buffers if self.use_buffers else ())] if w.dtype.kind == "f"]
