@@ -232,14 +232,16 @@ def test_a_divergence_writes_nothing() -> None:
     assert trainer.step < 4
 
 
-def test_a_class_out_of_range_is_named_and_writes_nothing() -> None:
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_class_out_of_range_is_named_and_writes_nothing(accumulate: int) -> None:
     x = np.zeros((64, 3), np.float32)
     y = np.zeros(64, np.int64)
     y[:] = 7
     model = mlp(3, 4, 2)
     before = {name: t.detach().numpy().copy() for name, t in model.state_dict().items()}
-    trainer = Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=optim.Adam(model.parameters()))
-    with pytest.raises(IndexRangeError):
+    optimizer = optim.Adam(model.parameters())
+    trainer = Trainer(model, loss=nn.CrossEntropyLoss(), optimizer=optimizer, accumulate=accumulate)
+    with pytest.raises(IndexRangeError, match="CrossEntropyLoss: cross_entropy: class 7 in the target: needed 0 to 1"):
         trainer.fit((x, y), epochs=1, batch_size=16, progress=False)
     for name, t in model.state_dict().items():
         np.testing.assert_array_equal(t.detach().numpy(), before[name])

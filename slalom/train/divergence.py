@@ -1,8 +1,10 @@
-"""Where a training step stopped being finite: the batch is run once more, eagerly, with an eye on every module."""
+"""Where a training step stopped being finite, or was refused: the batch is run once more, eagerly, module by module."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +12,14 @@ import numpy as np
 from slalom.core import tree
 from slalom.core.autodiff import no_grad
 from slalom.core.tensor import Tensor
-from slalom.errors import DivergenceError
+from slalom.errors import DivergenceError, IndexRangeError
 from slalom.nn import Module
 
 if TYPE_CHECKING:
     from slalom.train.feed import Batch
     from slalom.train.loop import Fit
 
-__all__ = ["diagnose", "is_finite", "overflow"]
+__all__ = ["diagnose", "is_finite", "overflow", "refused"]
 
 _SLOWER = "a lower learning rate, or clip_norm="
 
@@ -48,10 +50,35 @@ def diagnose(fit: Fit, batch: Batch) -> DivergenceError:
     return _replayed(fit, batch)
 
 
+def refused(fit: Fit, batch: Batch, error: IndexRangeError) -> IndexRangeError:
+    """What the eager step says of a batch that the recorded one refused: it knows the class, and names the module."""
+    with _buffers_kept(fit):
+        try:
+            _eager_loss(fit, batch)
+        except IndexRangeError as told:
+            return told
+    return error
+
+
 def overflow(fit: Fit) -> DivergenceError:
     """The error for weights found to be not finite at the end of an epoch."""
     name = next(name for name, t in fit.checked.items() if not is_finite(t))
     return _error(fit, fit.step, f"an update left {name!r} with values that are not finite", hint=_SLOWER)
+
+
+@contextmanager
+def _buffers_kept(fit: Fit) -> Iterator[None]:
+    buffers = [(buffer, Tensor(buffer.detach().numpy())) for buffer in fit.model.buffers()]
+    try:
+        yield
+    finally:
+        with no_grad():
+            for buffer, before in buffers:
+                buffer.assign(before)
+
+
+def _eager_loss(fit: Fit, batch: Batch) -> Tensor:
+    return fit.trainer.objective(fit.trainer.program.augmented(batch.items), batch.weight)[0]
 
 
 def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
@@ -63,19 +90,16 @@ def _replayed(fit: Fit, batch: Batch) -> DivergenceError:
             found.append((paths[module], module))
 
     hooks = [module.register_forward_hook(look) for module in fit.model.modules()]
-    buffers = [(buffer, Tensor(buffer.detach().numpy())) for buffer in fit.model.buffers()]
     try:
-        loss, _, _ = fit.trainer.objective(fit.trainer.program.augmented(batch.items), batch.weight)
-        value = float(loss.detach().item())
-        if math.isfinite(value):
-            fit.trainer.program.forget_gradients()
-            fit.trainer.program.minimised(loss).backward()
+        with _buffers_kept(fit):
+            loss = _eager_loss(fit, batch)
+            value = float(loss.detach().item())
+            if math.isfinite(value):
+                fit.trainer.program.forget_gradients()
+                fit.trainer.program.minimised(loss).backward()
     finally:
         for hook in hooks:
             hook.remove()
-        with no_grad():
-            for buffer, before in buffers:
-                buffer.assign(before)
     if not math.isfinite(value):
         if not found:
             return _error(fit, fit.step + 1, f"the loss is {value}, from an output of the model that is finite")

@@ -16,12 +16,12 @@ import numpy as np
 from slalom.core.primitive import Array
 from slalom.core.random import default_generator
 from slalom.core.tensor import Tensor
-from slalom.errors import DataError, DivergenceError
+from slalom.errors import DataError, DivergenceError, IndexRangeError
 from slalom.nn import Module
 from slalom.optim import Optimizer
 from slalom.train.callbacks import Best, Callback, EarlyStopping, write
 from slalom.train.checkpoint import Checkpoint
-from slalom.train.divergence import diagnose, is_finite, overflow
+from slalom.train.divergence import diagnose, is_finite, overflow, refused
 from slalom.train.feed import Batch, Order, Source, described
 from slalom.train.history import History
 from slalom.train.metrics import Columns
@@ -317,14 +317,17 @@ class Fit:
     def make_step(self, *batches: Batch) -> None:
         """One step, on the gradients of all these batches together.
 
-        Raises: DivergenceError, and nothing of it was written.
+        Raises: DivergenceError, or IndexRangeError for a class or an index that there is not; nothing was written.
         """
         trainer, program = self.trainer, self.trainer.program
         default_generator.set(self.options.seed, STEP_STREAM, trainer.step << 20)
         trainer.set_rates()
         if len(batches) == 1:
             place = default_generator.get_state()
-            sums, finite = program.gradients(batches[0].items, batches[0].weight, batches[0].rows)
+            try:
+                sums, finite = program.gradients(batches[0].items, batches[0].weight, batches[0].rows)
+            except IndexRangeError as error:
+                raise self._refused(batches[0], place, error) from error
             if not finite:
                 raise self._diverged(batches[0], place)
         else:
@@ -340,7 +343,11 @@ class Fit:
         _keep(before, buffers)
         for batch in batches:
             place = default_generator.get_state()
-            sums, finite = program.share(batch.items, batch.weight, batch.rows, first=total is None)
+            try:
+                sums, finite = program.share(batch.items, batch.weight, batch.rows, first=total is None)
+            except IndexRangeError as error:
+                write(buffers, before)
+                raise self._refused(batch, place, error) from error
             total = sums.copy() if total is None else total + sums
             if not finite or (batch is batches[-1] and not program.average(float(total[1]))):
                 write(buffers, before)
@@ -352,6 +359,11 @@ class Fit:
         """The error for a batch, which drew its random numbers from a place on."""
         default_generator.set_state(place)
         return diagnose(self, batch)
+
+    def _refused(self, batch: Batch, place: Tensor, error: IndexRangeError) -> IndexRangeError:
+        """The error for a batch with an index out of range, which drew its random numbers from a place on."""
+        default_generator.set_state(place)
+        return refused(self, batch, error)
 
     def made(self, steps: int, sums: Array, latest: Array, batches: int | None = None) -> None:
         """Note steps that were made, one a batch if nothing else is said: the sums of the epoch, and of the last."""
