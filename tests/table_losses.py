@@ -61,7 +61,17 @@ LOSSES: tuple[LossRow, ...] = (
         "binary_cross_entropy_with_logits",
         lambda nn, r: nn.BCEWithLogitsLoss(reduction=r),
         LOGIT_BINARY,
-        errors=((lambda nn, t: nn.BCEWithLogitsLoss()(t([0.5]), t(1.0)), r"target: got shape \(\); needed \(1,\)"),),
+        errors=(
+            (lambda nn, t: nn.BCEWithLogitsLoss()(t([0.5]), t(1.0)), r"target: got shape \(\); needed \(1,\)"),
+            (
+                lambda nn, t: nn.BCEWithLogitsLoss(t([1.0, 2.0]))(t([0.5]), t([1.0])),
+                r"BCEWithLogitsLoss: weight: got shape \(2,\); needed one that broadcasts to \(1,\)",
+            ),
+            (
+                lambda nn, t: nn.BCEWithLogitsLoss(pos_weight=t([1.0, 2.0]))(t([0.5]), t([1.0])),
+                r"BCEWithLogitsLoss: pos_weight: got shape \(2,\); needed one that broadcasts to \(1,\)",
+            ),
+        ),
         extreme=(([1e4, -1e4, 1e4, -1e4], [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1e4, 1e4]),),
     ),
     LossRow(
@@ -99,6 +109,10 @@ LOSSES: tuple[LossRow, ...] = (
             (
                 lambda nn, t: nn.CrossEntropyLoss(t([1.0, 1.0]))(t([[0.0] * 3]), t([0])),
                 r"weight: got \(2,\); needed \(3,\), one for each class",
+            ),
+            (
+                lambda nn, t: nn.CrossEntropyLoss(label_smoothing=0.1)(t([1.0])[:0], t([1.0])[:0]),
+                r"cross_entropy: input: got shape \(0,\); needed at least one class",
             ),
             (
                 lambda nn, t: nn.CrossEntropyLoss()(t(1.0), t(0)),

@@ -67,6 +67,9 @@ def binary_cross_entropy_with_logits(
     tail = (-input).softplus()
     if pos_weight is not None:
         tail = tail * ((pos_weight - 1) * target + 1)
+        if tail.shape != input.shape:
+            needed = f"one that broadcasts to {input.shape}"
+            raise ShapeError("pos_weight", got=f"shape {pos_weight.shape}", needed=needed)
     return reduced(weighted((1 - target) * input + tail, weight), reduction)
 
 

@@ -18,6 +18,8 @@ def class_axis(name: str, input: Tensor, weight: Tensor | None) -> int:
     if not input.ndim:
         raise ShapeError(f"{name}: input", got="a 0-d tensor", needed="(C) or (B, C, …)")
     axis = 1 if input.ndim > 1 else 0
+    if not input.shape[axis]:
+        raise ShapeError(f"{name}: input", got=f"shape {input.shape}", needed="at least one class")
     if weight is not None and weight.shape != (input.shape[axis],):
         raise ShapeError(f"{name}: weight", got=weight.shape, needed=f"({input.shape[axis]},), one for each class")
     return axis

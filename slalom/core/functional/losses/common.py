@@ -24,7 +24,13 @@ def reduced(loss: Tensor, reduction: str, total: Any = None) -> Tensor:
 
 
 def weighted(loss: Tensor, weight: Tensor | None) -> Tensor:
-    return loss if weight is None else loss * weight
+    """Each element's loss times a weight that broadcasts to it. Raises: ShapeError for one that is larger."""
+    if weight is None:
+        return loss
+    out = loss * weight
+    if out.shape != loss.shape:
+        raise ShapeError("weight", got=f"shape {weight.shape}", needed=f"one that broadcasts to {loss.shape}")
+    return out
 
 
 def compared(name: str, input: Tensor, target: Any) -> Tensor:
