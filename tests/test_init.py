@@ -128,6 +128,9 @@ BAD = [
     (lambda: init.kaiming_normal_(slalom.ones(3, 3), mode="in"), ConfigError, "mode: got 'in'; needed 'fan_in'"),
     (lambda: init.calculate_gain("gelu"), ConfigError, "got 'gelu'; needed one of linear"),
     (lambda: init.trunc_normal_(slalom.ones(3), a=1, b=0), ConfigError, "got a 1, b 0; needed a below b"),
+    (lambda: init.trunc_normal_(slalom.ones(3), std=0), ConfigError, "trunc_normal_: std: got 0; needed a number abov"),
+    (lambda: init.uniform_(slalom.ones(3), 1, 0), ConfigError, "uniform_: got a 1, b 0; needed a at most b"),
+    (lambda: init.normal_(slalom.ones(3), std=-1), ConfigError, "normal_: std: got -1; needed 0 or more"),
 ]
 
 

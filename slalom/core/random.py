@@ -216,13 +216,17 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 
 @method
 def uniform_(self: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with uniform numbers in [a, b). Note: rounding may give b itself, as in PyTorch."""
+    """Fill with uniform numbers in [a, b). Raises: ConfigError for b < a. Note: rounding may give b, as in PyTorch."""
+    if not a <= b:
+        raise ConfigError("uniform_", got=f"a {a}, b {b}", needed="a at most b")
     return self.assign(rand(self.shape, generator=generator, dtype=self.dtype) * (b - a) + a)
 
 
 @method
 def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
-    """Fill with normal numbers."""
+    """Fill with normal numbers. Raises: ConfigError for std < 0."""
+    if not std >= 0:
+        raise ConfigError("normal_: std", got=std, needed="0 or more")
     return self.assign(randn(self.shape, generator=generator, dtype=self.dtype) * std + mean)
 
 

@@ -109,6 +109,8 @@ def trunc_normal_(
     generator: Generator | None = None,
 ) -> Tensor:  # fmt: skip
     """Normal, cut off outside [a, b]; the inverse of its distribution function, by a table of 2¹⁴ steps."""
+    if not std > 0:
+        raise ConfigError("trunc_normal_: std", got=std, needed="a number above 0")
     low, high = max((a - mean) / std, -9.0), min((b - mean) / std, 9.0)
     if not low < high:
         raise ConfigError(
