@@ -207,7 +207,7 @@ def decoder(nn: Any, **options: Any) -> Any:
     return nn.TransformerDecoderLayer(4, 2, 3, 0.0, **options)
 
 
-FEW = lines((2, 1, 4), (2, 2, 4), (1, 1, 4), (1, 2, 4))
+FEW = lines((2, 1, 4), (2, 2, 4), (1, 1, 4), (1, 3, 4))
 TRANSFORMER_STATE = (
     {f"encoder.layers.0.{k}": v for k, v in layer_state(3).items()}
     | under("encoder.norm", norm(4))
@@ -390,7 +390,7 @@ BAGS: tuple[Row, ...] = (
     Row(
         "EmbeddingBag",
         lambda nn: nn.EmbeddingBag(6, 3),
-        IN_BAGS,
+        (*IN_BAGS, Sample((0, 2), "index", ONE, 6)),
         out=lambda shape: (shape[0], 3),
         state={"weight": (6, 3)},
         errors=(

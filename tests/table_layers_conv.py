@@ -330,7 +330,7 @@ COLUMNS = (
     Row(
         "Fold",
         lambda nn: nn.Fold((3, 4), 2),
-        lines((0, 4, 6), (2, 4, 6), (1, 8, 6), (4, 6)),
+        lines((0, 4, 6), (3, 4, 6), (1, 8, 6), (4, 6)),
         out=lambda s: (*s[:-2], s[-2] // 4, 3, 4),
         errors=(
             (Sample((2, 5, 6)), r"Fold: fold: input: got shape \(2, 5, 6\); needed a multiple of 4 rows and 6 windows"),

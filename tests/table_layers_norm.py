@@ -26,7 +26,8 @@ BATCH = (
     Row("BatchNorm2d", lambda nn: nn.BatchNorm2d(3, 1e-3, None, bias=False), IMAGES,
         state={"weight": (3,)} | STATS, variant="no-bias"),
     Row("BatchNorm2d", lambda nn: nn.BatchNorm2d(3, 0.1, 0.5, False, False), IMAGES, variant="plain"),
-    Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, momentum=0.3), VOLUMES, state=AFFINE | STATS,
+    Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, momentum=0.3),
+        (*VOLUMES, Sample((0, 3, 2, 1, 2), "plain", ("eval",))), state=AFFINE | STATS,
         errors=((Sample((2, 3, 2)), r"BatchNorm3d 3: input: got shape \(2, 3, 2\); needed \(B, C, D, H, W\)"),)),
     Row("BatchNorm3d", lambda nn: nn.BatchNorm3d(3, 0.1, track_running_stats=False, bias=False), VOLUMES,
         state={"weight": (3,)}, variant="untracked"),
@@ -37,7 +38,7 @@ INSTANCE = (
     Row(
         "InstanceNorm1d",
         lambda nn: nn.InstanceNorm1d(3),
-        SIGNALS,
+        (*SIGNALS, Sample((0, 3, 4), "plain", BOTH)),
         errors=(
             (Sample((2, 3, 1)), r"InstanceNorm1d 3: instance_norm: got 1 values for each channel \(input shape .*\);"),
             (Sample((2, 4, 2)), r"InstanceNorm1d 3: input has 4 features, needs 3"),

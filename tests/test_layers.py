@@ -51,6 +51,16 @@ def test_rows_have_six_samples_and_names_of_their_own() -> None:
     assert len({row.id for row in TABLE}) == len(TABLE)
 
 
+def test_samples_are_one_row_too_odd_sizes_and_memory_out_of_order() -> None:
+    given: dict[str, list[Any]] = {}
+    for row in (*LAYERS, *LOSSES):
+        given.setdefault(row.name, []).extend(row.samples)
+    hows = {name: {sample.how for sample in samples} for name, samples in given.items()}
+    assert [name for name, samples in given.items() if not any(1 in s.shape[:2] for s in samples)] == []
+    assert [name for name, samples in given.items() if not any(n % 2 and n > 1 for s in samples for n in s.shape)] == []
+    assert [name for name, how in hows.items() if not how >= {"transposed", "strided"} and how != {"index"}] == []
+
+
 # --- what a layer computes ------------------------------------------------------------------------------------------
 @over(SMOOTH, case_id)
 def test_derivatives(row: Row, sample: Sample, mode: str) -> None:
