@@ -33,6 +33,8 @@ GENTLE: Final = frozenset({"add", "sub", "neg", "mul", "maximum", "minimum", "re
 MOVES: Final = frozenset({"broadcast", "reshape", "transpose"})
 MASKS: Final = MOVES | {"bitand", "bitor", "bitnot"}
 """Of these a mask is made that is known in part."""
+MASKED: Final = frozenset({"where", "bitand", "bitor"})
+"""These may be the first that see a mask."""
 MASKING: Final = MASKS | {"eq", "ne", "lt", "le", "add", "sub", "neg", "where", "cast"}
 """Of these one is made that is known."""
 
@@ -83,8 +85,9 @@ class Bands:
         self.needed: dict[int, Band] = {}
         if any(eq.prim.name == "matmul" for eq in graph.equations):
             self._known |= {v: array for v, array in graph.constants.items() if array.size <= LARGEST}
-            for eq in graph.equations:
-                self._forwards(eq)
+            for eq in graph.equations:  # thousands of which have nothing to do with masks
+                if self._masks or eq.inputs[-1] in self._known or eq.prim.name in MASKED:
+                    self._forwards(eq)
             if self.kept or self._infinite:
                 self._backwards()
 
