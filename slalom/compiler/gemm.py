@@ -178,7 +178,8 @@ class _Emitter:
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
         self.direct = direct
-        self.tile = b.stack(self.vector, product.rows * (1 if direct else product.vectors))
+        self.every = literal(1, Type("i1", LANES))
+        self.tile = b.stack(self.vector, product.rows * product.vectors)
         self.kept = b.stack(self.vector, _CHUNK * product.rows * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
@@ -253,8 +254,7 @@ class _Emitter:
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
         lie in memory, as they are: a chain that is interrupted is the same chain.
 
-        A masked load costs a place among the multiplications, so that whole tiles go without; in the others, the
-        vectors are done one by one, as far as there are columns."""
+        A masked load costs a place among the multiplications, so that whole tiles go without."""
         b, product, most = self.b, self.product, self.b.number(self.product.depth)
         left = b.sub(self.n, n)
         depth = b.variable(b.number(0))
@@ -268,18 +268,16 @@ class _Emitter:
                 m = b.mul(i, b.number(product.rows))
                 kept = b.mul(b.sub(i, tiles[0]), b.number(product.rows * product.vectors))
                 rows = self.row_addresses(a_here, i, m)
+                at, width = (batch, m, n), product.columns
                 if product.vectors == 1:
-                    self.piece((batch, m, n), rows, b_here, stretch, kept, 1, self.mask(left))
+                    self.piece(at, rows, b_here, stretch, kept, [self.mask(left)])
                 else:
-                    whole, every = b.compare("sge", left, b.number(product.columns)), literal(1, Type("i1", LANES))
+                    whole = b.compare("sge", left, b.number(width))
                     with b.when(whole):
-                        self.piece((batch, m, n), rows, b_here, stretch, kept, product.vectors, every)
-                    filled = b.binary("udiv", b.add(left, b.number(LANES - 1)), b.number(LANES))
-                    with b.when(self.opposite(whole)), b.loop(0, filled) as v:
-                        at = b.mul(v, b.number(LANES))
-                        kept = b.add(kept, b.mul(v, b.number(product.rows)))
-                        mask, place = self.mask(b.sub(left, at)), b.offset(b_here, at, self.scalar)
-                        self.piece((batch, m, b.add(n, at)), rows, place, stretch, kept, 1, mask)
+                        self.piece(at, rows, b_here, stretch, kept, [self.every] * product.vectors)
+                    with b.when(self.opposite(whole)):
+                        masks = [self.mask(b.sub(left, b.number(v))) for v in range(0, width, LANES)]
+                        self.piece(at, rows, b_here, stretch, kept, masks)
             depth.set(b.hidden(b.add(done, most)))
             again.append(stretch.later)
 
@@ -294,22 +292,22 @@ class _Emitter:
 
     def piece(
         self, at: tuple[Outer, Value, Value], rows: list[Value], right: Value, stretch: _Stretch, kept: Value,
-        vectors: int, mask: Value,
+        masks: list[Value],
     ) -> None:  # fmt: skip
-        """One stretch of so many vectors of a tile; ``at``: batch, row and column of its first sum."""
+        """One stretch of a tile; ``at``: batch, row and column of its first sum, ``masks``: the columns that exist."""
         b = self.b
         place = b.offset(self.kept, kept, self.vector)
-        sums = [b.variable(literal(0, self.vector)) for _ in range(self.product.rows * vectors)]
+        sums = [b.variable(literal(0, self.vector)) for _ in range(self.product.rows * len(masks))]
         with b.when(b.compare("sgt", stretch.done, b.number(0))):
             for i, value in enumerate(sums):
                 value.set(b.load(self.vector, b.offset(place, i, self.vector), 64))
         with b.when(b.compare("sgt", stretch.length, b.number(0))):
-            self.chain(rows, right, stretch.length, sums, vectors, mask)
+            self.chain(rows, right, stretch.length, sums, masks)
         with b.when(stretch.later):
             for i, value in enumerate(sums):
                 b.store(value.get(), b.offset(place, i, self.vector), 64)
         with b.when(self.opposite(stretch.later)):
-            self.finish(at, [value.get() for value in sums], vectors, mask)
+            self.finish(at, [value.get() for value in sums], masks)
 
     def row_addresses(self, a: Value, i: Value, m: Value) -> list[Value]:
         """Where each row of tile i, whose first row is m, begins; rows beyond M repeat the last one."""
@@ -325,19 +323,19 @@ class _Emitter:
         return found
 
     def chain(
-        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], vectors: int, mask: Value
+        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: list[Value]
     ) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
         at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(length)
         with b.repeat_while(1000) as again:
             here, column = line.get(), at.get()
-            places = [b.offset(here, v * LANES, self.scalar) for v in range(vectors)]
-            found = [b.load_masked(self.vector, place, mask) for place in places]
+            places = [b.offset(here, v * LANES, self.scalar) for v in range(len(masks))]
+            found = [b.load_masked(self.vector, place, mask) for place, mask in zip(places, masks, strict=True)]
             for r, row in enumerate(rows):
                 element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
                 for v, vector in enumerate(found):
-                    into = sums[r * vectors + v]
+                    into = sums[r * len(masks) + v]
                     into.set(self.multiply_add(element, vector, into.get()))
             at.set(b.hidden(b.add(column, self.a_k)))
             line.set(b.hidden(b.offset(here, self.b_row, self.scalar)))
@@ -351,16 +349,16 @@ class _Emitter:
             return self.b.binary("or", self.b.binary("and", x, y), total)
         return self.b.add(self.b.mul(x, y), total)
 
-    def finish(self, at: tuple[Outer, Value, Value], sums: list[Value], vectors: int, mask: Value) -> None:
+    def finish(self, at: tuple[Outer, Value, Value], sums: list[Value], masks: list[Value]) -> None:
         """The epilogue for the rows that exist."""
-        b, (batch, m, n) = self.b, at
+        b, (batch, m, n), vectors = self.b, at, len(masks)
         columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
-        if self.direct and vectors == self.product.vectors:
+        if self.direct and (vectors == 1 or masks[0] is self.every):
             for number in range(self.product.rows):
                 row = b.add(m, b.number(number))
                 with b.when(b.compare("slt", row, self.m)):
                     for v, column in enumerate(columns):
-                        self.epilogue(b, row, column, sums[number * vectors + v], mask, batch)
+                        self.epilogue(b, row, column, sums[number * vectors + v], masks[v], batch)
             return
         for i, value in enumerate(sums):
             b.store(value, b.offset(self.tile, i, self.vector), 64)
@@ -368,7 +366,7 @@ class _Emitter:
             for v, column in enumerate(columns):
                 place = b.add(b.mul(r, b.number(vectors)), b.number(v))
                 found = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
-                self.epilogue(b, b.add(m, r), column, found, mask, batch)
+                self.epilogue(b, b.add(m, r), column, found, masks[v], batch)
 
 
 @dataclass(frozen=True)

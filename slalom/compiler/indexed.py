@@ -77,18 +77,46 @@ def gather_rows(b: Builder, rows: int, row_bytes: int, index: Operand) -> Plan:
 def _copy_rows(b: Builder, indices: Sequence[Operand], shape: Shape, row_bytes: int) -> Plan:
     rows, width = _Rows(b, indices, shape), b.word("row bytes", row_bytes)
     source, to = b.pointer("x", ("in", 0)), b.pointer("out", ("out", 0))
-    pieces = _pieces(b, width)
+    copy = _words_copy(b, width) if row_bytes % _WORD == 0 else _bytes_copy(b, width)
     with b.loop(b.begin, b.end) as i:
         row, exists = rows.at(i)
         with b.when(exists):
-            taken, target = b.offset(source, b.mul(row, width), I8), b.offset(to, b.mul(i, width), I8)
-            _each_piece(
-                b,
-                pieces,
-                lambda type, at: b.store(b.load(type, b.offset(taken, at, I8), 1), b.offset(target, at, I8), 1),
-            )
+            copy(b.offset(source, b.mul(row, width), I8), b.offset(to, b.mul(i, width), I8))
     rows.report()
     return Plan(size(indices[0].shape))
+
+
+_Copy = Callable[[Value, Value], None]
+_WORD: Final = 4
+
+
+def _words_copy(b: Builder, size: Value) -> _Copy:
+    """Copies a run of 32-bit words: whole vectors, and the rest as one with a mask."""
+    vector = Type("i32", LANES)
+    whole = b.binary("and", size, literal(-_CHUNK, I64))
+    rest = b.sub(size, whole)
+    some, mask = b.compare("ne", rest, literal(0, I64)), b.lanes_below(b.binary("udiv", rest, literal(_WORD, I64)))
+
+    def copy(source: Value, to: Value) -> None:
+        with b.loop(0, whole, _CHUNK) as at:
+            b.store(b.load(vector, b.offset(source, at, I8), 1), b.offset(to, at, I8), 1)
+        with b.when(some):
+            b.store_masked(b.load_masked(vector, b.offset(source, whole, I8), mask), b.offset(to, whole, I8), mask)
+
+    return copy
+
+
+def _bytes_copy(b: Builder, size: Value) -> _Copy:
+    pieces = _pieces(b, size)
+
+    def copy(source: Value, to: Value) -> None:
+        _each_piece(
+            b,
+            pieces,
+            lambda type, at: b.store(b.load(type, b.offset(source, at, I8), 1), b.offset(to, at, I8), 1),
+        )
+
+    return copy
 
 
 _Pieces = tuple[Value, list[tuple[Type, Value, Value]]]
