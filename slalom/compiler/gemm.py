@@ -28,7 +28,7 @@ _BLOCK: Final = 4
 """Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
 _ROWS: Final = {1: (8, 10, 12, 6, 4), 2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}
 """By the vectors of a tile its rows, and other numbers of them that a small M may fill better."""
-_STAYS: Final = 24 << 10
+_STAYS: Final = 32 << 10
 """Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
 _CHUNK: Final = 8
 """… of which so many are taken in turn, each with its sums."""
