@@ -49,6 +49,7 @@ from slalom.core.functional.shaping import *
 from slalom.core.functional.shaping import device
 from slalom.core.random import *
 from slalom.core.tensor import Tensor
+from slalom.core.trace import no_compile
 from slalom.train import Trainer, load, save, summary
 
 __version__ = "0.1.0"

@@ -322,9 +322,7 @@ class _Emitter:
             found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def chain(
-        self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: list[Value]
-    ) -> None:
+    def chain(self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: list[Value]) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
         at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(length)

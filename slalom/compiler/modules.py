@@ -12,6 +12,7 @@ import numpy as np
 
 from slalom.compiler.halves import Halves, cut
 from slalom.compiler.stage import Compiled, _execute, _Fixed, _flatten, _Leaf, _rebuild, _Record
+from slalom.core.autodiff import _forward as _forward_mode
 from slalom.core.autodiff import _reverse, _seeds
 from slalom.core.graph import Type
 from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, clock, enable_grad
@@ -46,8 +47,8 @@ class _Joint(_Record):
 class ModuleCall(Compiled):
     """Calls a module outside of staging. A copy of the module has none.
 
-    ``pure``: it does nothing but compute outputs from inputs, so that it may be called once more, operation by
-    operation, for derivatives of gradients.
+    ``pure``: it must do nothing but compute outputs from inputs, so that it may be called once more, operation by
+    operation, for forward-mode derivatives and those of gradients.
     """
 
     _record_type = _Joint
@@ -65,11 +66,13 @@ class ModuleCall(Compiled):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves: list[Tensor] = []
         record: Any = self._recorded(MODE.get(), args, kwargs, leaves)
+        if self._pure and record.targets:
+            raise StagingError(f"{self.__name__}: a call", got="one that writes states", needed="outputs alone")
         call = vars(record).get("call")
         if call is None:
             with self._lock:
                 call = record.call
-        return call(leaves, _Again(self._function, args, kwargs, leaves) if self._pure else None)
+        return call(leaves, _Again(self._function, args, kwargs, leaves, call.states) if self._pure else None)
 
     def _check(self, t: Tensor) -> None:
         array = t._storage.array
@@ -116,6 +119,8 @@ class _Call:
         _, (_, fixed) = record.result
         plan: _Plan = fixed.value
         graph, sources = record.graph, record.binding.inputs
+        self.states: Final = [source for source in sources if isinstance(source, Storage)]
+        """The buffers of all states that a call reads."""
         gradients = range(plan.outputs, plan.outputs + len(plan.owners))
         cotangents = {i: -1 - at for i, at in enumerate(sources) if isinstance(at, int) and at < 0}
         gone = {*record.targets.values(), *cotangents}
@@ -234,9 +239,9 @@ class _Again:
 
     __slots__ = ("_args", "_buffers", "_kwargs", "_module", "_time")
 
-    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor]) -> None:
+    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor], states: list[Storage]) -> None:
         self._module, self._args, self._kwargs = module, args, kwargs
-        self._buffers = [t._storage for t in (*leaves, *module.buffers())]
+        self._buffers = [*states, *[t._storage for t in leaves]]
         self._time = next(clock)
 
     def __call__(self) -> Any:
@@ -285,8 +290,11 @@ class _ModuleCall(Kind):
 
     def jvp(
         self, prim: Primitive, tangents: Sequence[Tensor | None], out: Tensor, inputs: Sequence[Tensor], params: Params
-    ) -> NoReturn:
-        self._refuse("forward-mode derivatives")
+    ) -> Tensor | None:
+        if params["again"] is None:
+            self._refuse("forward-mode derivatives")
+        seeds = {x._latest(): t for x, t in zip(inputs, tangents, strict=True) if t is not None}
+        return _forward_mode(seeds, [params["again"]()._latest()], create_graph=MODE.get().grad)[0]
 
     def _refuse(self, what: str) -> NoReturn:
         raise GradError(

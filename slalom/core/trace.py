@@ -11,6 +11,7 @@ of no use to anybody.
 
 from __future__ import annotations
 
+import contextvars
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -505,6 +506,33 @@ def offer_native(compiler: F) -> F:
 def natively(function: Callable[..., Any]) -> Any:
     """A function, or the call of a module, compiled, if it would run as machine code; else None."""
     return _COMPILERS[-1](function) if _COMPILERS else None
+
+
+_COMPILING: Final = contextvars.ContextVar("slalom_compiling", default=True)
+
+
+def compiling() -> bool:
+    """Whether layers may become machine code by themselves."""
+    return _COMPILING.get()
+
+
+@contextmanager
+def no_compile() -> Iterator[None]:
+    """Inside, layers and losses run operation by operation, however often they are called.
+
+    What was given to ``compile`` stays compiled.
+
+    >>> from slalom import nn, ones
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> with no_compile():
+    ...     model(ones(1, 2)).shape
+    (1, 3)
+    """
+    token = _COMPILING.set(False)
+    try:
+        yield
+    finally:
+        _COMPILING.reset(token)
 
 
 MODULE_CALL: Final = "module call"

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from slalom.core.node import MODE
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
 from slalom.nn.module import Module, Parameter
+from slalom.nn.warm import Warm
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Residual", "Sequential"]
 
@@ -104,8 +106,11 @@ class _Numbered(Module):
         return made.extend(values)
 
 
-class Sequential(_Numbered):
+class Sequential(_Numbered, Warm):
     """Modules called one after the other; given one by one, or with names in one dict.
+
+    Note: a Sequential of layers of this package that learns in an ordinary loop becomes machine code after 16 calls,
+    as ``slalom.compile(model)`` makes it from the first one on; ``slalom.no_compile()`` keeps it as it is.
 
     >>> model = Sequential(Module(), Module())
     >>> len(model), len(model[:1])
@@ -125,6 +130,11 @@ class Sequential(_Numbered):
         for module in self:
             input = module(input)
         return input
+
+    _eager_calls = 16
+
+    def _is_worth(self, x: Any) -> bool:
+        return MODE.get().grad and isinstance(x, Tensor) and self._modules != {}
 
     def _of(self, entries: list[tuple[str, Any]]) -> Any:
         return type(self)(dict(entries))

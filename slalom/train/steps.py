@@ -30,7 +30,7 @@ from slalom.core.primitive import Array
 from slalom.core.random import default_generator
 from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor
-from slalom.core.trace import current, steering
+from slalom.core.trace import current, no_compile, steering
 from slalom.errors import ConfigError, ShapeError, StagingError
 from slalom.nn import Module
 from slalom.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -256,7 +256,8 @@ class Recorded:
                 warnings.warn(
                     f"{self.what} runs eagerly, operation by operation: {error}", RuntimeWarning, stacklevel=2
                 )
-        return self.function(*args)
+        with no_compile():  # the bits of a run must not depend on how many calls came before
+            return self.function(*args)
 
 
 class Program:

@@ -1,0 +1,207 @@
+"""Sequentials that become machine code by themselves in an ordinary loop, and all that keeps them from it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import slalom
+from slalom import Tensor, autograd, nn, optim, tensor
+from slalom.compiler.native import native
+from slalom.errors import ShapeError
+from slalom.nn.warm import is_plain
+
+NATIVE_BITS = True
+pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
+
+CALLS = nn.Sequential._eager_calls
+
+
+def network() -> nn.Sequential:
+    slalom.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Sequential(nn.Linear(8, 8), nn.GELU()), nn.Linear(8, 3))
+
+
+def rows(n: int = 6) -> Tensor:
+    return tensor(np.random.default_rng(n).normal(size=(n, 5)).astype("float32"))
+
+
+def warmed(model: nn.Module, x: Tensor | None = None) -> nn.Module:
+    for _ in range(CALLS):
+        model(rows() if x is None else x)
+    return model
+
+
+def runs(model: nn.Module) -> int:
+    """How often it was recorded; 0 where it runs operation by operation."""
+    return model._native.traces if model.__dict__.get("_native") else 0
+
+
+def gradients(model: nn.Module, x: Tensor) -> list[np.ndarray]:
+    model.zero_grad()
+    (model(x) ** 2).sum().backward()
+    return [p.grad.numpy().copy() for p in model.parameters()]
+
+
+def close(found: Any, expected: Any) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+def test_a_loop_goes_on_as_it_was() -> None:
+    """Losses, weights and the gradient of the input, call by call; then the loss is native too."""
+    histories = []
+    for keeps in (True, False):
+        model, loss, found = network(), nn.MSELoss(), []
+        optimizer = optim.SGD(model.parameters(), lr=0.05)
+        for step in range(CALLS + 6):
+            x = rows(4 if step % 5 == 4 else 6).requires_grad_()
+            optimizer.zero_grad()
+            with slalom.no_compile() if keeps else slalom.enable_grad():
+                value = loss(model(x), x[:, :3].detach())
+            value.backward()
+            optimizer.step()
+            found += [value.item(), x.grad.numpy().copy(), *(p.detach().numpy().copy() for p in model.parameters())]
+        assert bool(runs(model)) == (not keeps) and bool(runs(loss)) == (not keeps)
+        histories.append(found)
+    close(histories[1], histories[0])
+
+
+def test_short_scripts_and_predictions_do_not_wait_for_a_compiler() -> None:
+    model = warmed(network())
+    assert not runs(model)
+    with slalom.no_grad():
+        warmed(model)
+    assert not runs(model)
+    model(rows())
+    assert runs(model) == 1
+
+
+class Mine(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * 2
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda model: model.append(Mine(3, 3)),
+        lambda model: model[2].register_module("2", nn.Sequential(Mine(8, 8))),
+        lambda model: model[0].register_forward_hook(lambda *given: None),
+        lambda model: model[2][0].register_forward_pre_hook(lambda *given: None),
+        lambda model: model.register_full_backward_hook(lambda *given: None),
+        lambda model: setattr(model[1], "forward", lambda x: x * 3.0),
+    ],
+    ids=["a subclass", "one inside", "a hook", "a hook inside", "a hook of backward", "another forward"],
+)
+@pytest.mark.parametrize("late", [False, True], ids=["from the start", "when it is native"])
+def test_what_is_the_users_runs_at_each_call(spoil: Callable[[Any], Any], late: bool) -> None:
+    model = network()
+    if late:
+        warmed(model)(rows())
+        assert runs(model) == 1
+    spoil(model)
+    assert not is_plain(model)
+    with slalom.no_compile():
+        expected = gradients(copy.deepcopy(model), rows())
+    close(gradients(warmed(model), rows()), expected)
+    assert runs(model) == late
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.BatchNorm1d(5), nn.Dropout, nn.RReLU])
+def test_layers_that_write_states_do_so_once_a_call(layer: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(layer(), nn.Linear(5, 2))
+    other = copy.deepcopy(model)
+    found = []
+    for each in (model, other):
+        slalom.manual_seed(3)
+        for _ in range(CALLS + 3):
+            with slalom.no_compile() if each is other else slalom.enable_grad():
+                out = each(rows())
+        found.append(out.detach().numpy())
+    np.testing.assert_array_equal(*found)
+    assert not runs(model)
+    for a, b in zip(model.buffers(), other.buffers(), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_derivatives_of_all_kinds_are_those_of_the_operations() -> None:
+    model = network()
+    plain = copy.deepcopy(model)
+    warmed(model)(rows())
+    x, v = rows(), rows(6) * 0.5
+
+    def energy(of: nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda x: (of(x) ** 2).sum()
+
+    def penalty(of: nn.Module) -> list[np.ndarray]:
+        of.zero_grad()
+        given = x.clone().requires_grad_()
+        (g,) = autograd.grad(energy(of)(given), given, create_graph=True)
+        (g**2).sum().backward()
+        return [given.grad.numpy(), *(p.grad.numpy() for p in list(of.parameters())[:-1])]
+
+    found = []
+    for of in (model, plain):
+        with slalom.no_compile() if of is plain else slalom.enable_grad():
+            out, tangent = slalom.jvp(of, (x,), (v,))
+            second = slalom.jvp(slalom.grad(energy(of)), (x,), (v,))[1]
+            found.append([*(t.detach().numpy() for t in (out, tangent, second)), *penalty(of)])
+    assert runs(model)
+    close(found[0], found[1])
+
+
+def test_changes_are_seen() -> None:
+    """Of the mode, the shape, a weight, a part, what is frozen."""
+    model = warmed(network())
+    plain = copy.deepcopy(model)
+    changes: list[Callable[[Any], Any]] = [
+        lambda m: None,
+        lambda m: m.eval(),
+        lambda m: m[0].weight.data.mul_(0.5),
+        lambda m: m.__setitem__(1, nn.Sigmoid()),
+        lambda m: m.append(nn.ReLU()),
+        lambda m: m[0].requires_grad_(False),
+    ]
+    for change in changes:
+        for each in (model, plain):
+            change(each)
+        for n in (6, 1):
+            x = rows(n).requires_grad_()
+            y = x.detach().clone().requires_grad_()
+            (model(x) ** 2).sum().backward()
+            with slalom.no_compile():
+                (plain(y) ** 2).sum().backward()
+            close([x.grad.numpy()], [y.grad.numpy()])
+    close([p.grad.numpy() for p in model.parameters()], [p.grad.numpy() for p in plain.parameters()])
+    assert runs(model) > 1
+
+
+def test_errors_are_the_same() -> None:
+    model = network()
+    texts = []
+    for _ in range(2):
+        with pytest.raises(ShapeError) as caught:
+            model(slalom.ones(2, 4))
+        texts.append(str(caught.value))
+        warmed(model)(rows())
+    assert runs(model) and texts[0] == texts[1]
+
+
+def test_copies_begin_anew() -> None:
+    model = warmed(network())
+    model(rows())
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert not runs(twin)
+        close(gradients(twin, rows()), gradients(model, rows()))
+
+
+def test_compile_comes_first() -> None:
+    model = slalom.compile(network())
+    warmed(model)(rows())
+    assert not runs(model)
