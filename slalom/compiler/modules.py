@@ -18,7 +18,7 @@ from slalom.core.graph import Type
 from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, clock, enable_grad
 from slalom.core.primitive import Array, Kind, Params, Primitive
 from slalom.core.tensor import Tensor
-from slalom.core.trace import MODULE_CALL, Binding, Trace
+from slalom.core.trace import MODULE_CALL, Binding, Trace, no_compile
 from slalom.errors import GradError, StagingError
 
 __all__ = ["ModuleCall"]
@@ -47,8 +47,8 @@ class _Joint(_Record):
 class ModuleCall(Compiled):
     """Calls a module outside of staging. A copy of the module has none.
 
-    ``pure``: it must do nothing but compute outputs from inputs, so that it may be called once more, operation by
-    operation, for forward-mode derivatives and those of gradients.
+    ``pure``: it does nothing but compute outputs from inputs and perhaps write states, so that it may be called once
+    more, operation by operation, for forward-mode derivatives and those of gradients.
     """
 
     _record_type = _Joint
@@ -66,13 +66,11 @@ class ModuleCall(Compiled):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves: list[Tensor] = []
         record: Any = self._recorded(MODE.get(), args, kwargs, leaves)
-        if self._pure and record.targets:
-            raise StagingError(f"{self.__name__}: a call", got="one that writes states", needed="outputs alone")
         call = vars(record).get("call")
         if call is None:
             with self._lock:
                 call = record.call
-        return call(leaves, _Again(self._function, args, kwargs, leaves, call.states) if self._pure else None)
+        return call(leaves, _Again(self._function, args, kwargs, leaves, call) if self._pure else None)
 
     def _check(self, t: Tensor) -> None:
         array = t._storage.array
@@ -119,8 +117,13 @@ class _Call:
         _, (_, fixed) = record.result
         plan: _Plan = fixed.value
         graph, sources = record.graph, record.binding.inputs
-        self.states: Final = [source for source in sources if isinstance(source, Storage)]
-        """The buffers of all states that a call reads."""
+        targets = [target for target in record.binding.outputs if target is not None]
+        self.written: Final = [target for target in targets if isinstance(target, Storage)]
+        """The buffers of all states that a call writes, …"""
+        self.read: Final = [at for at in sources if isinstance(at, Storage) and at not in self.written]
+        """… and of those that it only reads."""
+        self.repeatable: Final = len(self.written) == len(targets)
+        """Whether it writes no argument."""
         gradients = range(plan.outputs, plan.outputs + len(plan.owners))
         cotangents = {i: -1 - at for i, at in enumerate(sources) if isinstance(at, int) and at < 0}
         gone = {*record.targets.values(), *cotangents}
@@ -235,13 +238,16 @@ def _backward(halves: Halves) -> _Record:
 
 
 class _Again:
-    """A call of a pure module, to be made once more operation by operation."""
+    """A call of a pure module, to be made once more operation by operation, from the states as they were."""
 
-    __slots__ = ("_args", "_buffers", "_kwargs", "_module", "_time")
+    __slots__ = ("_args", "_before", "_buffers", "_kwargs", "_module", "_time")
 
-    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor], states: list[Storage]) -> None:
+    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor], call: _Call) -> None:
+        if not call.repeatable:
+            raise StagingError(type(module).__name__, got="a call that writes an argument", needed="one that does not")
         self._module, self._args, self._kwargs = module, args, kwargs
-        self._buffers = [*states, *[t._storage for t in leaves]]
+        self._buffers = [*call.read, *[t._storage for t in leaves]]
+        self._before = [(storage, storage.array.copy()) for storage in call.written]
         self._time = next(clock)
 
     def __call__(self) -> Any:
@@ -249,8 +255,15 @@ class _Again:
         if any(storage.written > self._time for storage in self._buffers):
             what = f"derivatives of gradients through {type(self._module).__name__}"
             raise GradError(what, got="an input that was overwritten in place", needed="it as it was")
-        with enable_grad():
-            return self._module.forward(*self._args, **self._kwargs)
+        now = [(storage, storage.array, storage.written) for storage, _ in self._before]
+        try:
+            for storage, array in self._before:
+                storage.array = array.copy()
+            with enable_grad(), no_compile():
+                return self._module.forward(*self._args, **self._kwargs)
+        finally:
+            for storage, array, written in now:
+                storage.array, storage.written = array, written
 
 
 # --- on the tape --------------------------------------------------------------------------------------------------
