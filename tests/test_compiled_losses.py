@@ -230,11 +230,12 @@ def test_a_loop_learns_what_it_learns_eagerly() -> None:
         if compiled:
             slalom.compile(model)
         loss, optimizer = nn.CrossEntropyLoss(), optim.Adam(model.parameters(), lr=0.01)
-        for _ in range(30):
-            optimizer.zero_grad()
-            value = loss(model(x), y)
-            value.backward()
-            optimizer.step()
+        with slalom.enable_grad() if compiled else slalom.no_compile():
+            for _ in range(30):
+                optimizer.zero_grad()
+                value = loss(model(x), y)
+                value.backward()
+                optimizer.step()
         losses.append(value.item())
         assert runs(loss) == compiled
     np.testing.assert_allclose(*losses, rtol=1e-4)

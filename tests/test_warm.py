@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +17,13 @@ import slalom
 from slalom import Tensor, autograd, nn, optim, tensor
 from slalom.compiler.native import native
 from slalom.errors import ShapeError
-from slalom.nn.warm import is_plain
+from slalom.nn import functional as F
+from slalom.nn.plain import is_plain
 
 NATIVE_BITS = True
 pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
 
-CALLS = nn.Sequential._eager_calls
+CALLS = nn.Module._eager_calls
 
 
 def network() -> nn.Sequential:
@@ -45,7 +49,7 @@ def runs(model: nn.Module) -> int:
 def gradients(model: nn.Module, x: Tensor) -> list[np.ndarray]:
     model.zero_grad()
     (model(x) ** 2).sum().backward()
-    return [p.grad.numpy().copy() for p in model.parameters()]
+    return [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None]
 
 
 def close(found: Any, expected: Any) -> None:
@@ -142,7 +146,125 @@ def test_what_writes_its_argument_is_not_compiled() -> None:
         x = rows()
         model(x)
         assert x.min().item() == 0.0
-    assert not runs(model)
+    assert "module call" not in repr(model(rows()).grad_fn)
+
+
+# --- classes of the user's ----------------------------------------------------------------------------------------
+SCALE = 0.5
+NOTES: list[Any] = []
+
+
+def scaled(x: Tensor) -> Tensor:
+    return x * SCALE
+
+
+def noted(x: Tensor) -> Tensor:
+    NOTES.append(x.shape)
+    return x
+
+
+class Net(nn.Module):
+    """What the bodies of ``forward`` below find."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.Tanh())])
+        self.gain = nn.Parameter([1.5])
+        self.repeats, self.names, self.log, self.f = 2, ("a", "b"), [], lambda x: NOTES.append(1) or x  # type: ignore[var-annotated]
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return F.relu(self.first(x))
+
+    def counted(self, x: Tensor) -> Tensor:
+        self.repeats = self.repeats + 0
+        return x
+
+    @staticmethod
+    def doubled(x: Tensor) -> Tensor:
+        return x * 2
+
+
+PLAIN: list[Callable[[Any, Tensor], Tensor]] = [
+    lambda self, x: self.second(F.relu(self.first(x))),
+    lambda self, x: self.second(self.hidden(x).view(-1, 8)),
+    lambda self, x: self.second(torch_like(self.hidden(x))) * self.gain,
+    lambda self, x: scaled(self.second(self.doubled(self.hidden(x)))),
+    lambda self, x: self.second(self.hidden(x) * math.sqrt(2.0) / len(self.names)),
+    lambda self, x: self.second(slalom.cat([self.hidden(x)[:, :4], self.first.weight.sum() + x[:, 1:]], 1)),
+    lambda self, x: self.second(F.dropout(self.hidden(x), 0.1, self.training)),
+    lambda self, x: self.second(sum(block(self.hidden(x)) for block in self.blocks[:0]) + self.hidden(x)),
+]
+OTHER: list[Callable[[Any, Tensor], Any]] = [
+    lambda self, x: self.second(noted(self.hidden(x))),
+    lambda self, x: self.second(self.counted(self.hidden(x))),
+    lambda self, x: self.second(self.f(self.hidden(x))),
+    lambda self, x: print("", end="") or self.second(self.hidden(x)),
+    lambda self, x: self.log.append(1) or self.second(self.hidden(x)),
+    lambda self, x: self.second(self.hidden(x)) * float(np.random.random() > -1),
+    lambda self, x: self.second(self.hidden(x)) * (time.time() > 0),
+    lambda self, x: self.second(self.hidden(x)) * len(vars(self)),
+    lambda self, x: (slalom.manual_seed(0), self.second(self.hidden(x)))[1],
+    lambda self, x: self.second(self.hidden(x.requires_grad_())),
+    lambda self, x: self.second(self.hidden(x)) if x.sum().item() > -1e9 else x,
+    lambda self, x: setattr(self, "repeats", 3) or self.second(self.hidden(x)),
+]
+
+
+def torch_like(x: Tensor) -> Tensor:
+    for _ in range(2):
+        x = slalom.tanh(x) + x.mean(dim=1, keepdim=True)
+    return x
+
+
+def netted(forward: Any) -> nn.Module:
+    slalom.manual_seed(1)
+    made: nn.Module = type("Made", (Net,), {"forward": forward, "__module__": __name__})()
+    return made
+
+
+@pytest.mark.parametrize("number", range(len(PLAIN)))
+def test_a_class_that_computes_is_native_in_the_end(number: int) -> None:
+    model = netted(PLAIN[number])
+    slalom.manual_seed(2)
+    with slalom.no_compile():
+        expected = [gradients(model, rows()) for _ in range(CALLS + 2)][-1]
+    assert "_native" not in vars(model) or not runs(model)
+    slalom.manual_seed(2)
+    found = [gradients(model, rows()) for _ in range(CALLS + 2)][-1]
+    close(found, expected)
+    if sys.version_info >= (3, 12) or number != len(PLAIN) - 1:  # before, a comprehension encloses what it names
+        assert is_plain(model) and "module call" in repr(model(rows()).grad_fn)
+
+
+@pytest.mark.parametrize("number", range(len(OTHER)))
+def test_a_class_with_effects_runs_at_each_call(number: int) -> None:
+    model: Any = netted(OTHER[number])
+    NOTES.clear()
+    for _ in range(CALLS + 3):
+        out = model(rows())
+    assert "module call" not in repr(out.grad_fn)
+    assert len(NOTES) == (number in (0, 2)) * (CALLS + 3) and len(model.log) == (number == 4) * (CALLS + 3)
+
+
+def test_a_debugger_sees_each_call() -> None:
+    model = warmed(netted(PLAIN[0]))
+    before = sys.gettrace()
+    try:
+        sys.settrace(lambda *given: None)
+        out = model(rows())
+    finally:
+        sys.settrace(before)
+    assert "module call" not in repr(out.grad_fn) and not runs(model)
+
+
+def test_what_a_class_reads_by_name_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = warmed(netted(PLAIN[3]))
+    before = model(rows()).detach().numpy()
+    assert runs(model) == 1
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 1.0)
+    close([model(rows()).detach().numpy()], [2 * before])
+    assert runs(model) == 2
 
 
 def test_derivatives_of_all_kinds_are_those_of_the_operations() -> None:

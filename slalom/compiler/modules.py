@@ -55,7 +55,7 @@ class ModuleCall(Compiled):
 
     def __init__(self, module: Any, *, pure: bool = False) -> None:
         super().__init__(module)
-        self.__name__, self._pure = type(module).__name__, pure
+        self.__name__, self._module, self._pure = type(module).__name__, module, pure
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
@@ -78,6 +78,10 @@ class ModuleCall(Compiled):
             array.refuse("calling a compiled module")
 
     def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
+        if self._pure and not self._module._is_plain():
+            raise StagingError(
+                f"{self.__name__}: a call", got="one with effects of its own", needed="one that computes"
+            )
         outs: list[Tensor] = []
         tree = _flatten(self._function(*args, **kwargs), outs, _Fixed)
         carrier = trace.carries_history()

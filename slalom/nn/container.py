@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from slalom.core.node import MODE
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
 from slalom.nn.module import Module, Parameter
-from slalom.nn.warm import Warm
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Residual", "Sequential"]
 
@@ -106,16 +104,15 @@ class _Numbered(Module):
         return made.extend(values)
 
 
-class Sequential(_Numbered, Warm):
+class Sequential(_Numbered):
     """Modules called one after the other; given one by one, or with names in one dict.
-
-    Note: a Sequential of layers of this package that learns in an ordinary loop becomes machine code after 16 calls,
-    as ``slalom.compile(model)`` makes it from the first one on; ``slalom.no_compile()`` keeps it as it is.
 
     >>> model = Sequential(Module(), Module())
     >>> len(model), len(model[:1])
     (2, 1)
     """
+
+    _native = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
@@ -130,11 +127,6 @@ class Sequential(_Numbered, Warm):
         for module in self:
             input = module(input)
         return input
-
-    _eager_calls = 16
-
-    def _is_worth(self, x: Any) -> bool:
-        return MODE.get().grad and isinstance(x, Tensor) and self._modules != {}
 
     def _of(self, entries: list[tuple[str, Any]]) -> Any:
         return type(self)(dict(entries))

@@ -9,7 +9,10 @@ from slalom.core.autodiff import watched
 from slalom.core.tensor import Tensor
 from slalom.errors import ConfigError, DTypeError
 
-__all__ = ["BackwardHooks", "RemovableHandle", "hooked"]
+__all__ = ["HOOKS", "BackwardHooks", "RemovableHandle", "hooked"]
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a Module holds them."""
 
 
 class RemovableHandle:

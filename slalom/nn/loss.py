@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from slalom.core.trace import from_compiled
-from slalom.nn.warm import Warm
+from slalom.nn.module import Module
 
 __all__ = ["Loss"]
 
 
-class Loss(Warm):
+class Loss(Module):
     """Base of the losses. On what a compiled module returns, they are soon compiled themselves.
 
     Note: in a loop around ``slalom.compile(model)`` the loss would take longer than the model.
     """
 
+    _native = None
     _eager_calls = 2
 
     _looks: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from slalom.core.autodiff import no_grad
 from slalom.core.guards import Equals, Holds, Same, Unset
@@ -18,13 +18,14 @@ from slalom.core.reads import guard_reads
 from slalom.core.tensor import Tensor, as_tensor
 from slalom.core.trace import Trace, unstaged
 from slalom.errors import ConfigError, DTypeError, ModelFileError, SlalomError, StagingError
-from slalom.nn.hooks import BackwardHooks, RemovableHandle, hooked
+from slalom.nn.hooks import HOOKS, BackwardHooks, RemovableHandle, hooked
+from slalom.nn.plain import is_plain
+from slalom.nn.warm import native_call
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Parameter(Tensor):
@@ -97,6 +98,16 @@ class Module:
     _modules: dict[str, Module | None]
     _compiled_call: Callable[..., Any] | None = None
     """What runs a call instead, once ``slalom.compile`` was given this module; copies do not have it."""
+    _native: Any = False
+    """What runs a call once there were ``_calls`` enough of them; False: nothing does, None: nothing yet."""
+    _eager_calls: ClassVar[int] = 16
+    """So many calls are made operation by operation."""
+    _calls: int = 0
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.__module__.startswith(f"{__package__}."):
+            cls._native = None  # a user's
 
     def __init__(self) -> None:
         fresh: dict[str, Any] = {name: {} for name in _TABLES}
@@ -112,6 +123,10 @@ class Module:
         trace = MODE.get().trace
         if trace is not None:
             self._note(trace)
+        elif self._native is not False and args and self._is_worth(args[0]):
+            made = native_call(self, args, kwargs)
+            if made is not None:
+                return made
         try:
             if trace is None and self._compiled_call is not None:
                 return self._compiled_call(*args, **kwargs)
@@ -121,6 +136,14 @@ class Module:
         except SlalomError as error:
             self._locate(error)
             raise
+
+    def _is_worth(self, x: Any) -> bool:
+        """Whether a call with this first argument is one that becomes machine code in the end: one that learns."""
+        return MODE.get().grad and isinstance(x, Tensor)
+
+    def _is_plain(self) -> bool:
+        """Whether a call does nothing but compute, draw and keep statistics, so that a record may stand for it."""
+        return is_plain(self)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for handle, hook in list(self._forward_pre_hooks.items()):
@@ -150,6 +173,7 @@ class Module:
         before = [[*hooks] for hooks in tables]
         same = (lambda: [[*hooks] for hooks in tables] == before) if any(before) else Unset(tuple(tables))
         trace.guard((id(self), "hooks"), f"the hooks of {self._label()}", same)
+        trace.guard((id(self), "forward"), f"forward of {self._label()}", Equals(held, "forward", held.get("forward")))
         for name in self.__constants__:
             value = held.get(name)
             trace.guard((id(self), name), f"{name} of {self._label()}", Equals(held, name, value))
