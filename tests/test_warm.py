@@ -193,7 +193,7 @@ PLAIN: list[Callable[[Any, Tensor], Tensor]] = [
     lambda self, x: self.second(self.hidden(x) * math.sqrt(2.0) / len(self.names)),
     lambda self, x: self.second(slalom.cat([self.hidden(x)[:, :4], self.first.weight.sum() + x[:, 1:]], 1)),
     lambda self, x: self.second(F.dropout(self.hidden(x), 0.1, self.training)),
-    lambda self, x: self.second(sum(block(self.hidden(x)) for block in self.blocks[:0]) + self.hidden(x)),
+    lambda self, x: self.second(sum([block(self.hidden(x)) for block in self.blocks[:0]]) + self.hidden(x)),
 ]
 OTHER: list[Callable[[Any, Tensor], Any]] = [
     lambda self, x: self.second(noted(self.hidden(x))),
@@ -208,6 +208,8 @@ OTHER: list[Callable[[Any, Tensor], Any]] = [
     lambda self, x: self.second(self.hidden(x.requires_grad_())),
     lambda self, x: self.second(self.hidden(x)) if x.sum().item() > -1e9 else x,
     lambda self, x: setattr(self, "repeats", 3) or self.second(self.hidden(x)),
+    lambda self, x: self.second(self.hidden(x)) if x is not None else nowhere(x),  # noqa: F821
+    lambda self, x: self.second(self.hidden(x)) if x is not None else self.nowhere(x),
 ]
 
 

@@ -12,6 +12,7 @@ import builtins
 import dis
 import inspect
 import math
+import re
 import types
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ _EFFECTS: Final = (
 )
 _ENCLOSED: Final = ("DEREF", "CLOSURE", "MAKE_CELL", "LOAD_SUPER", "BUILD_CLASS")
 _OF_MODULES: Final = frozenset(("forward", "items", "keys", "values"))
-_OF_TENSORS: Final = frozenset(("backward", "data", "grad", "register_hook", "requires_grad_", "retain_grad"))
+_OF_TENSORS: Final = frozenset(("backward", "data", "grad", "requires_grad_", "retain_grad"))
 """Attributes of a submodule that a call may take, and those that it may take of nothing."""
 _OWN_CALLS: Final = ("__call__", "__getattr__", "__getattribute__", "__setattr__")
 
@@ -69,6 +70,10 @@ def _is_users(name: str, value: Any) -> bool:
     if not callable(value) or name in ("_compiled_call", "_native"):
         return False
     return not (getattr(value, "__module__", None) or "").startswith(f"{_PACKAGE}.")
+
+
+class _NotPlainError(Exception):
+    """Something that is not plain was named. The class itself stands for a name with nothing under it."""
 
 
 class _Part:
@@ -123,11 +128,11 @@ class _Looked:
                 continue
             self._settle(now)
             now = _Unknown
-            if op.startswith("LOAD_FAST"):
-                *others, last = arg if isinstance(arg, tuple) else (arg,)  # later Pythons join two of them
-                if self_ is not None and self_ in others:
+            if "LOAD_FAST" in op:  # later Pythons join two instructions in one
+                variables = zip(re.findall("LOAD|STORE", op), arg if isinstance(arg, tuple) else (arg,), strict=True)
+                *before, now = [self._module if v == (how == "LOAD" and self_) else _Unknown for how, v in variables]
+                if self._module in before:
                     raise _NotPlainError
-                now = self._module if last == self_ else _Unknown
             elif op == "LOAD_GLOBAL":
                 now = names[arg] if arg in names else getattr(builtins, arg, _NotPlainError)
         self._settle(now)
@@ -137,6 +142,8 @@ class _Looked:
 
     def _settle(self, value: Any) -> None:
         """A name that stands alone, to be called, passed on or computed with."""
+        if value is _NotPlainError:  # there is nothing under this name
+            raise _NotPlainError
         if value is _Unknown or isinstance(value, (_Part, Tensor, *_CONSTANTS)):
             return
         if isinstance(value, tuple) and all(isinstance(x, _CONSTANTS) for x in value):
@@ -146,7 +153,8 @@ class _Looked:
             return
         if isinstance(value, types.BuiltinFunctionType) and getattr(math, value.__name__, None) is value:
             return
-        if getattr(value, "__module__", "").startswith(_FUNCTIONS) or any(value is each for each in _BUILTINS):
+        home = getattr(value, "__module__", None) or ""
+        if home.startswith(_FUNCTIONS) or any(value is each for each in _BUILTINS):
             return
         if isinstance(value, type) and issubclass(value, Exception):
             return
@@ -165,9 +173,11 @@ class _Looked:
             if name in held["_parameters"] or name in held["_buffers"] or name in _OF_MODULES:
                 return _Unknown
             return held.get(name, _NotPlainError)
-        if name in _OF_TENSORS or not (value is _Unknown or isinstance(value, (Tensor, *_CONSTANTS))):
+        if name in _OF_TENSORS or name.startswith("register_"):
             raise _NotPlainError
-        return _Unknown
+        if value is _Unknown or isinstance(value, (Tensor, *_CONSTANTS)):
+            return _Unknown
+        raise _NotPlainError
 
     def _own(self, name: str) -> Any:
         held = self._module.__dict__
@@ -183,7 +193,3 @@ class _Looked:
             self._function(found, own=not isinstance(inspect.getattr_static(self._module, name), staticmethod))
             return _Unknown
         return found
-
-
-class _NotPlainError(Exception):
-    """Something that is not plain was named."""
