@@ -68,7 +68,8 @@ class Program:
             found = None if kept is None else Outline.unpack(kept)
         addresses = None if found is None else llvm.find(found.keys, target)
         if found is None or addresses is None:
-            found, addresses = self._compiled()
+            with runtime.uncollected():
+                found, addresses = self._compiled()
             with timed("keep"):
                 packed = found.pack()
                 if packed is not None:

@@ -23,6 +23,7 @@ from slalom.compiler.native import NativeExecutor, native
 from slalom.compiler.profile import Profile, Timing, fma_peak
 from slalom.compiler.program import Program
 from slalom.compiler.replay import Replay, held, stored, whose
+from slalom.compiler.runtime import uncollected
 from slalom.compiler.times import Times, spent, timed
 from slalom.core.dtype import DType, get_default_dtype
 from slalom.core.graph import Graph, Type
@@ -276,7 +277,7 @@ class Compiled:
                 entry, changed = self._find(signature, leaves)
                 if entry is None:
                     before = spent()
-                    with timed("trace"):
+                    with timed("trace"), uncollected():
                         entry = self._trace(signature, args, kwargs, leaves, changed)
                     entry.recording = spent().since(before)
         self._latest = entry
