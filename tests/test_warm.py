@@ -335,7 +335,7 @@ def test_errors_are_the_same() -> None:
 def test_copies_begin_anew() -> None:
     model = warmed(network())
     model(rows())
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    for twin in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert not runs(twin)
         close(gradients(twin, rows()), gradients(model, rows()))
 

@@ -26,6 +26,8 @@ __all__ = ["Buffer", "Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
+_OF_CALLS = ("_compiled_call", "_native", "_calls")
+"""What a copy does not have."""
 
 
 class Parameter(Tensor):
@@ -199,7 +201,7 @@ class Module:
         return type(self).__name__
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_compiled_call"}
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_CALLS}
 
     # --- attributes -----------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
