@@ -1,4 +1,4 @@
-"""One eager training step of a 30-64-64-10 network (batch 128, ReLU, cross-entropy, Adam) beside PyTorch's.
+"""One eager training step, operation by operation, of a 30-64-64-10 network (batch 128, ReLU, cross-entropy, Adam) beside PyTorch's.
 
 Usage: python benchmarks/eager_step.py [--steps N] [--rounds N] [--threads N] [--profile]
 
@@ -49,7 +49,8 @@ def slalom_step() -> Step:
     inputs, targets = slalom.tensor(x), slalom.tensor(y)
 
     def step() -> Any:
-        loss = criterion(model(inputs), targets)
+        with slalom.no_compile():
+            loss = criterion(model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -205,6 +205,14 @@ class SlalomEager(Lecture):
         self.facts = {"slalom": slalom.__version__, "numpy": _blas()}
 
 
+class SlalomOperations(SlalomEager):
+    """The same loop, operation by operation."""
+
+    def run(self, epochs: int) -> None:
+        with self.library.no_compile():
+            super().run(epochs)
+
+
 class SlalomCompiledModel(SlalomEager):
     """The same loop with ``model = slalom.compile(model)``."""
 
@@ -472,6 +480,7 @@ class Unsupported(Exception):
 LIBRARIES: dict[str, Callable[[Case], Peer | Peak]] = {
     "slalom": Slalom,
     "slalom eager": SlalomEager,
+    "slalom operations": SlalomOperations,
     "slalom compiled model": SlalomCompiledModel,
     "slalom compiled step": SlalomCompiledStep,
     "torch": Torch,

@@ -132,6 +132,7 @@ COLD_BUDGET, COLD_BUDGETS, WARM_BUDGET = 0.5, {"small": 0.15}, 0.02
 
 LOOPS = (
     ("lecture's loop", "small", "slalom eager"),
+    ("the same under slalom.no_compile()", "small", "slalom operations"),
     ("model = slalom.compile(model)", "small", "slalom compiled model"),
     ("compiled step", "small", "slalom compiled step"),
     ("compiled step", "tiny", "slalom compiled step"),
