@@ -1,4 +1,4 @@
-"""One eager training step, operation by operation, of a 30-64-64-10 network (batch 128, ReLU, cross-entropy, Adam) beside PyTorch's.
+"""One training step, operation by operation, beside PyTorch's: 30-64-64-10, batch 128, ReLU, cross-entropy, Adam.
 
 Usage: python benchmarks/eager_step.py [--steps N] [--rounds N] [--threads N] [--profile]
 
