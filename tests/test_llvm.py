@@ -166,6 +166,27 @@ def test_bits_are_the_same_at_every_vector_width():
     assert len(set(results)) == 1
 
 
+@pytest.mark.parametrize("bits", [512, 256, 128])
+@pytest.mark.parametrize("most", [(1 << 31) - 1, 1 << 40])
+def test_division_of_lanes_is_exact(bits: int, most: int) -> None:
+    rng, lanes = np.random.default_rng(0), Type("i64", 16)
+    for by in [1, 2, 3, 5, 6, 7, 10, 12, 13, 49, 64, 1000, 46_341, 65_537, 3**19, (1 << 30) + 1, (1 << 31) - 1]:
+        near = rng.integers(0, most // by + 1, 4000) * by  # and beside, where it is decided
+        x = np.concatenate([near, near - 1, near + 1, near + by // 2, rng.integers(0, most, 2000), [0, most]])
+        x = np.resize(x[(x >= 0) & (x <= most)], 16_000).astype(np.int64)
+        b = Builder()
+        source, quotients, remainders = (b.pointer(name, name) for name in ("x", "q", "r"))
+        with b.loop(b.begin, b.end, 16) as i:
+            value = b.load(lanes, b.offset(source, i, lanes.element))
+            b.store(b.quotient(value, by, most), b.offset(quotients, i, lanes.element))
+            b.store(b.remainder(value, by, most), b.offset(remainders, i, lanes.element))
+        q, r = np.empty_like(x), np.empty_like(x)
+        (address,) = llvm.load([b], target=llvm.Target.host().limited(bits))
+        KERNEL(address)(np.array([a.ctypes.data for a in (x, q, r)], np.int64).ctypes.data, 0, x.size)
+        np.testing.assert_array_equal(q, x // by)
+        np.testing.assert_array_equal(r, x % by)
+
+
 def test_optimized_text_keeps_variables_in_registers_and_assembly_fuses():
     assert "alloca" in polynomial(1.0).text("kernel")
     text = llvm.optimized(polynomial(1.0))

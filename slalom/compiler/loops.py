@@ -541,10 +541,8 @@ class Nest:
         if isinstance(atom, Element):
             return self._element(atom)
         assert isinstance(atom, Quotient | Remainder), "nodes hold settled expressions"
-        of = self._integer(atom.of)
-        by = b.word(("divisor", atom), atom.by)
-        by = b.splat(by, of.type.lanes) if of.type.lanes else by
-        return b.binary("udiv" if isinstance(atom, Quotient) else "urem", of, by)
+        divided = b.quotient if isinstance(atom, Quotient) else b.remainder
+        return divided(self._integer(atom.of), atom.by, atom.of.range[1])
 
     def _element(self, atom: Element) -> Value:
         """An integer from data, checked: one out of range is reported, and 0 stands for it."""
