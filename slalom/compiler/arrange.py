@@ -13,7 +13,7 @@ from slalom.compiler.index import ZERO, Axis, Expr, Quotient, Remainder, axes_of
 from slalom.compiler.ir import LANES
 from slalom.core.shape import Shape
 
-FEW: Final = 6
+FEW: Final = 8
 """Lanes up to which a vector is so empty that 16 scattered stores are faster."""
 
 

@@ -467,7 +467,9 @@ def _cut(x: Tensor, axis: int, count: int) -> tuple[Tensor, _Frame, Array]:
 def _adaptive_avg_pool(rank: int, input: Tensor, output_size: OptionalSizes) -> Tensor:
     sizes = _adaptive_sizes(f"adaptive_avg_pool{rank}d", input, rank, output_size)
     out = input
-    for axis, count in zip(reversed(range(input.ndim)), reversed(sizes), strict=False):
+    # What overlaps is gathered, which costs most along the last axis: that one comes when the least is left.
+    axes = [(input.shape[a] % n == 0, a, n) for a, n in enumerate(sizes, input.ndim - rank)]
+    for _, axis, count in sorted(axes, key=lambda each: (each[0], -each[1] if each[0] else each[1])):
         if count == out.shape[axis]:
             continue
         x, frame, counts = _cut(out, axis, count)
