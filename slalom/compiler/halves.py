@@ -26,12 +26,14 @@ class Source(NamedTuple):
 class Halves(NamedTuple):
     """``forward``: the whole graph's inputs but the cotangents; its outputs but the gradients, then what is kept.
 
-    ``backward``: inputs from ``sources``; the gradients.
+    ``backward``: inputs from ``sources``; the gradients. ``viewed``: the whole graph's inputs of which backward needs
+    no more than views that forward has made.
     """
 
     forward: Graph
     backward: Graph
     sources: tuple[Source, ...]
+    viewed: frozenset[int]
 
     def gradients_of(self, cotangent: int) -> set[int]:
         """The gradients, by number, that depend on an input of the whole graph."""
@@ -83,7 +85,21 @@ def cut(graph: Graph, cotangents: set[int], gradients: range, lasting: set[int])
             [graph.outputs[i] for i in gradients],
         ),
         tuple(taken.values()),
+        frozenset(
+            [at.number for value, at in taken.items() if at.kind == "input" and _is_viewed(graph, value, forward)]
+        ),
     )
+
+
+def _is_viewed(graph: Graph, value: int, forward: set[int]) -> bool:
+    """Whether what is not in forward reads a value through forward's views of it alone."""
+    same = {value}
+    for eq in graph.equations:
+        if eq.prim is ALIAS and eq.inputs[0] in same:
+            same.add(eq.out)
+        elif eq.out not in forward and not same.isdisjoint(eq.inputs):
+            return False
+    return True
 
 
 def _lasting(graph: Graph, gradients: range, inputs: Iterable[int]) -> dict[int, Source]:

@@ -24,6 +24,10 @@ from slalom.errors import GradError, StagingError
 __all__ = ["ModuleCall"]
 
 
+_RESULTS: Final = (Tensor, bool, int, float, str, type(None))
+"""What a pure call may return, in lists, tuples and dicts."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What a recorded call of a module gives, besides tensors: first those in ``tree``, then the gradients."""
@@ -70,7 +74,7 @@ class ModuleCall(Compiled):
         if call is None:
             with self._lock:
                 call = record.call
-        return call(leaves, _Again(self._function, args, kwargs, leaves, call) if self._pure else None)
+        return call(leaves, _Again(self._function, args, kwargs, leaves, record) if self._pure else None)
 
     def _check(self, t: Tensor) -> None:
         array = t._storage.array
@@ -79,11 +83,15 @@ class ModuleCall(Compiled):
 
     def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
         if self._pure and not self._module._is_plain():
-            raise StagingError(
-                f"{self.__name__}: a call", got="one with effects of its own", needed="one that computes"
-            )
+            self._not_pure("one with effects of its own")
         outs: list[Tensor] = []
-        tree = _flatten(self._function(*args, **kwargs), outs, _Fixed)
+        result = self._function(*args, **kwargs)
+        tree = _flatten(result, outs, _Fixed)
+        if self._pure:
+            if not outs or not _is_new(result):
+                self._not_pure("one that returns an object")
+            if any(map(trace.is_given, outs)) or len({id(t._storage) for t in outs}) < len(outs):
+                self._not_pure("one that returns the same tensor twice, or what it was given")
         carrier = trace.carries_history()
         if carrier is not None:
             raise StagingError(
@@ -101,6 +109,17 @@ class ModuleCall(Compiled):
                 owners.append(owner)
                 gradients.append(ct)
         return [*outs, *gradients], _Plan(tree, len(outs), live, tuple(owners))
+
+    def _not_pure(self, got: str) -> NoReturn:
+        raise StagingError(f"{self.__name__}: a call", got=got, needed="one that computes new tensors")
+
+
+def _is_new(result: Any) -> bool:
+    """Whether a result is tensors in containers that the call itself has made, which can be made anew each time."""
+    kind = type(result)
+    if kind is dict:
+        return all(map(_is_new, result.values()))
+    return all(map(_is_new, result)) if kind in (list, tuple) else kind in _RESULTS
 
 
 # --- running ------------------------------------------------------------------------------------------------------
@@ -137,8 +156,8 @@ class _Call:
         self._forward = _forward(record, halves, cotangents, gradients)
         self._backward = _backward(halves)
         self._lock = threading.Lock()
-        self._read: list[tuple[str, Any]] = []
-        """The inputs of the node that get no gradient: arguments, states and outputs."""
+        self._read: list[tuple[str, Any, bool]] = []
+        """The inputs of the node that get no gradient: arguments, states and outputs; and whether a view is enough."""
         self._found = self._find(sources, halves, cotangents)
         depend = {k: halves.gradients_of(i) if len(cotangents) > 1 else None for i, k in cotangents.items()}
         self._depend = [(k, depend[k]) for k in plan.live]
@@ -158,10 +177,12 @@ class _Call:
                 found.append(_From("cotangent", cotangents[n]))
             else:
                 place = ("output", n) if kind == "output" else sources[n]
-                if _key(place) not in numbers:
-                    numbers[_key(place)] = len(numbers)
-                    self._read.append(_described(place))
-                found.append(_From("node", numbers[_key(place)]))
+                viewed = kind == "input" and n in halves.viewed
+                key = ("view", _key(place)) if viewed else _key(place)
+                if key not in numbers:
+                    numbers[key] = len(numbers)
+                    self._read.append((*_described(place), viewed))
+                found.append(_From("node", numbers[key]))
         return found
 
     def __call__(self, leaves: list[Tensor], again: _Again | None = None) -> Any:
@@ -177,14 +198,16 @@ class _Call:
                     learned = len(self._plan.owners)
                     inputs = [x if n in gradients or n >= learned else _value(x.storage) for n, x in enumerate(nodes)]
                 out = outs[k]
-                params = {"pullback": _Pullback(self, k, kept), "again": again}
+                params = {"pullback": _Pullback(self, k, kept), "again": again, "output": k}
                 out._node, out._live = Node(_PRIMITIVE, tuple(inputs), params, out._storage, True), True
         return _rebuild(self._plan.tree, outs)
 
     def _nodes(self, leaves: list[Tensor], outs: list[Tensor]) -> list[Node]:
         nodes = [(leaves[owner] if type(owner) is int else owner())._latest() for owner in self._plan.owners]
-        for kind, what in self._read:
-            if kind == "state":
+        for kind, what, viewed in self._read:
+            if viewed:
+                nodes.append(_view(leaves[what]._storage if kind == "argument" else what.storage))
+            elif kind == "state":
                 nodes.append(what)
             else:
                 t = leaves[what] if kind == "argument" else outs[what]
@@ -224,6 +247,13 @@ def _value(storage: Storage) -> Leaf:
     return Leaf(None, (), {}, storage, False)
 
 
+def _view(storage: Storage) -> Leaf:
+    """A buffer that keeps the value it has now when the other is written, as the views do that forward makes."""
+    kept = Storage(storage.array)
+    kept.view_of(storage)
+    return _value(kept)
+
+
 def _forward(record: _Record, halves: Halves, cotangents: Container[int], gradients: range) -> _Record:
     """The record of forward; its result is the list of the outputs and of what is kept."""
     graph, binding = halves.forward, record.binding
@@ -244,27 +274,32 @@ def _backward(halves: Halves) -> _Record:
 class _Again:
     """A call of a pure module, to be made once more operation by operation, from the states as they were."""
 
-    __slots__ = ("_args", "_before", "_buffers", "_kwargs", "_module", "_time")
+    __slots__ = ("_args", "_before", "_buffers", "_facts", "_kwargs", "_module", "_time")
 
-    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor], call: _Call) -> None:
+    def __init__(self, module: Any, args: Any, kwargs: Any, leaves: list[Tensor], record: _Joint) -> None:
+        call = record.call
         if not call.repeatable:
             raise StagingError(type(module).__name__, got="a call that writes an argument", needed="one that does not")
         self._module, self._args, self._kwargs = module, args, kwargs
         self._buffers = [*call.read, *[t._storage for t in leaves]]
         self._before = [(storage, storage.array.copy()) for storage in call.written]
-        self._time = next(clock)
+        self._facts, self._time = record.facts, next(clock)
 
-    def __call__(self) -> Any:
-        """Raises: GradError if an input was overwritten meanwhile."""
+    def __call__(self, output: int) -> Tensor:
+        """The output of that number. Raises: GradError if the module was changed meanwhile, or an input overwritten."""
+        what = f"derivatives of gradients through {type(self._module).__name__}"
+        if not self._facts.hold():
+            raise GradError(what, got="a module that was changed since the call", needed="it as it was")
         if any(storage.written > self._time for storage in self._buffers):
-            what = f"derivatives of gradients through {type(self._module).__name__}"
             raise GradError(what, got="an input that was overwritten in place", needed="it as it was")
         now = [(storage, storage.array, storage.written) for storage, _ in self._before]
         try:
             for storage, array in self._before:
                 storage.array = array.copy()
             with enable_grad(), no_compile():
-                return self._module.forward(*self._args, **self._kwargs)
+                outs: list[Tensor] = []
+                _flatten(self._module.forward(*self._args, **self._kwargs), outs, _Fixed)
+                return outs[output]
         finally:
             for storage, array, written in now:
                 storage.array, storage.written = array, written
@@ -295,7 +330,7 @@ class _ModuleCall(Kind):
         if MODE.get().grad:
             if params["again"] is None:
                 self._refuse("derivatives of gradients")
-            return self._recorded(params["again"](), inputs[i], ct)
+            return self._recorded(params["again"](params["output"]), inputs[i], ct)
         gradient: Tensor = params["pullback"](i, ct, inputs)
         return gradient
 
@@ -311,7 +346,7 @@ class _ModuleCall(Kind):
         if params["again"] is None:
             self._refuse("forward-mode derivatives")
         seeds = {x._latest(): t for x, t in zip(inputs, tangents, strict=True) if t is not None}
-        return _forward_mode(seeds, [params["again"]()._latest()], create_graph=MODE.get().grad)[0]
+        return _forward_mode(seeds, [params["again"](params["output"])._latest()], create_graph=MODE.get().grad)[0]
 
     def _refuse(self, what: str) -> NoReturn:
         raise GradError(

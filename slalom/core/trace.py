@@ -311,6 +311,10 @@ class Trace:
         elif recording:
             self._histories.pop(id(t), None)
 
+    def is_given(self, t: Tensor) -> bool:
+        """Whether a tensor has the buffer of an argument or of a state."""
+        return id(t._storage) in self._states or not isinstance(t._storage.array, Abstract)
+
     def carries_history(self) -> str | None:
         """The name of a tensor from outside whose new content requires gradients, if there is one."""
         for known in self._arguments.values():

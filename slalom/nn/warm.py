@@ -17,15 +17,31 @@ if TYPE_CHECKING:
 
 __all__ = ["native_call"]
 
+_PACKAGE: Final = __name__.partition(".")[0]
+_MONITORING: Final = getattr(sys, "monitoring", None)
+_DEBUGGER: Final = 0
+"""How Python from 3.12 on names the one that does not use ``sys.settrace``: ``sys.monitoring.DEBUGGER_ID``."""
 _RECORDS: Final = 8
 """After so many records, whatever changes all the time is not worth another."""
 _AGAIN: Final = 8
 """What cannot be recorded is tried again after so many times as many calls: hooks may be gone by then."""
-_FIXED: Final = (Tensor, bool, int, float, str, type(None))
-"""What the arguments are: nothing that a call could change but tensors."""
+_FIXED: Final = (bool, int, float, str, type(None))
 
 
-def native_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _is_fixed(value: Any) -> bool:
+    """Whether an argument is nothing that a call could change but tensors of this package's own classes."""
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_is_fixed, value))
+    return kind in _FIXED or (isinstance(value, Tensor) and kind.__module__.partition(".")[0] == _PACKAGE)
+
+
+def _is_watched() -> bool:
+    """Whether a debugger follows the lines that run."""
+    return sys.gettrace() is not None or (_MONITORING is not None and _MONITORING.get_tool(_DEBUGGER) is not None)
+
+
+def native_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of a call by machine code; None if it is left to be computed operation by operation.
 
     The first calls are: short scripts shall not wait for a compiler. So are those that a debugger follows.
@@ -34,16 +50,14 @@ def native_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     calls = held["_calls"] = module._calls + 1
     if calls <= module._eager_calls or module._compiled_call is not None or not compiling():
         return None
-    if sys.gettrace() is not None or any(not isinstance(x, _FIXED) for x in (*args, *kwargs.values())):
+    if _is_watched() or not all(map(_is_fixed, (*args, *kwargs.values()))):
         return None
     if module._native is None:
         held["_native"] = natively(module) or False
     if module._native is False or module._native.traces >= _RECORDS:
         return None
     try:
-        made = module._native(*args, **kwargs)
-        if isinstance(made, Tensor):
-            return made
+        return module._native(*args, **kwargs)
     except StagingError:
         pass
     except SlalomError:  # the operations say the same, and more closely
