@@ -127,7 +127,8 @@ CASES = {
 SEQUENCES = tuple(name for name, case in CASES.items() if case.tokens)
 IMAGES = tuple(name for name, case in CASES.items() if case.image is not None)
 
-COLD_BUDGET, COLD_BUDGETS, WARM_BUDGET = 0.5, {"small": 0.15}, 0.02
+COLD_BUDGET, WARM_BUDGET = 0.5, 0.02
+COLD_BUDGETS = {"small": 0.15} | dict.fromkeys((*IMAGES, *SEQUENCES), 3.0)
 """Seconds to the first step: where no code is cached, and where it is."""
 
 LOOPS = (
