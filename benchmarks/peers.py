@@ -27,9 +27,11 @@ RATE = 1e-3
 
 
 class Peer(ABC):
-    """A library with one case. ``facts``: names and versions to print with the results."""
+    """A library with one case. ``facts``: names and versions to print with the results · ``megabytes``: the most memory
+    that the process has had when the first fit had come to its loss, which takes memory of its own."""
 
     facts: dict[str, str]
+    megabytes: float = 0.0
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -59,6 +61,7 @@ class Peer(ABC):
         unit = self.case.unit
         first = _seconds(self.run, unit)
         epoch = _seconds(self.run, self.case.epochs - unit) / (self.case.epochs - unit)
+        self.megabytes = self.megabytes or megabytes()
         reached = loss(self.case, self.weights(), self.x, self.y)
         epochs = math.ceil(seconds / CHUNKS / epoch / unit) * unit
         best = min(epoch, *(_seconds(self.run, epochs) / epochs for _ in range(CHUNKS)))
@@ -398,6 +401,7 @@ class Peak:
     ACCUMULATORS = 12
     """More than the latency of two units asks for, and few enough for 16 registers."""
     TURNS = 4_000_000
+    megabytes = 0.0
 
     def __init__(self, case: Case) -> None:
         import ctypes
@@ -526,7 +530,7 @@ def main() -> None:
     except Exception as error:
         reply({"missing": f"not supported ({type(error).__name__}: {error})"})
     else:
-        reply({"megabytes": megabytes()})
+        reply({"megabytes": peer.megabytes})
 
 
 if __name__ == "__main__":
