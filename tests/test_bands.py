@@ -126,6 +126,13 @@ def test_what_is_left_out_is_not_missed(name: str, size: tuple[int, int]) -> Non
         assert all(map(same, found[0], other))
 
 
+def test_a_mask_of_constants_costs_nothing() -> None:
+    """What the gradient of the scores is summed from is computed again rather than kept beside them."""
+    graph, _ = step_of(causal, 64, 64)
+    products = [kernel for kernel in Program(graph).kernels.kernels if kernel.kind == "product"]
+    assert len(products) == 6 and all(len(kernel.stores) == 1 for kernel in products)
+
+
 def test_a_zero_has_no_sign_that_depends_on_the_tile() -> None:
     """What is left of a sum may be too small for a number: −0, which further terms of 0 make +0 of."""
     values = np.full((2, 64, 40), -1e-30, np.float32)

@@ -433,7 +433,9 @@ class _Scheduler(Operands):
             elif name in JOINED and self.types[value].dtype.kind == "b":
                 known = FREE_COST + 1
             elif name in CHEAP and (name in MASKS or not self._carries_sums(value)):
-                known = 1 + sum(map(self._kept, eq.inputs))
+                # A mask of constants, as of causal attention, is known as soon as it is known where one is.
+                fixed = name in MASKS and all(v in self.graph.constants for v in eq.inputs)
+                known = 0 if fixed else 1 + sum(map(self._kept, eq.inputs))
             else:
                 known = FREE_COST + 1
             self.costs[value] = known
