@@ -41,6 +41,13 @@ def either(m: Maker, swapped: bool = False) -> int:
     return m.concatenate(*(pieces[::-1] if swapped else pieces), axis=1)
 
 
+def either_padded(m: Maker) -> int:
+    """The same as a sum of pads, as it comes from two slices."""
+    c, y, none = m.arg(4, 1, 3, dtype="?"), m.arg(4, 1, 3), m.const(0.0)
+    first = m.pad(m.where(c, none, y), low=(0, 0, 0), high=(0, 1, 0), interior=(0, 0, 0))
+    return m.add(first, m.pad(m.where(c, y, none), low=(0, 1, 0), high=(0, 0, 0), interior=(0, 0, 0)))
+
+
 def zeros(m: Maker) -> tuple[int, int]:
     """The gradient of a maximum of maxima; and a product, without which nobody looks."""
     inner = m.reshape(m.add(m.arg(12, 3), m.const(0.0)), shape=(4, 9))
@@ -141,6 +148,7 @@ IMAGES: dict[str, Case] = {
         {"batch_last"},
     ),
     "the gradient of maxima of two": (either, "eq where", {"either_place"}),
+    "the gradient of maxima of two slices": (either_padded, "add eq where", {"either_place", "tiled_pads"}),
     "of two that are chosen otherwise": (lambda m: either(m, swapped=True), "concatenate where where", set()),
     "zeros added twice": (zeros, "add matmul where", {"zero_again"}),
     "windows on the left": (

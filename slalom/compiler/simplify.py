@@ -176,7 +176,11 @@ def tiled_pads(d: Draft, eq: Line) -> int | None:
         begin += d.shape(value)[axis]
     if begin != eq.type.shape[axis]:
         return None
-    return d.emit(s.CONCATENATE, *(d.plus_zero(value) for _, value in pieces), axis=axis)
+    values = [value for _, value in pieces]
+    whole = d.emit(s.CONCATENATE, *values, axis=axis)
+    if d.made(whole, s.CONCATENATE) is None:  # something better, of which there are no pieces
+        return d.plus_zero(whole)
+    return d.emit(s.CONCATENATE, *map(d.plus_zero, values), axis=axis)
 
 
 @rule(s.RESHAPE, phase=WHOLE)
