@@ -84,6 +84,7 @@ class ModuleCall(Compiled):
     def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
         if self._pure and not self._module._is_plain():
             self._not_pure("one with effects of its own")
+        trace.unasked = self._pure
         outs: list[Tensor] = []
         result = self._function(*args, **kwargs)
         tree = _flatten(result, outs, _Fixed)

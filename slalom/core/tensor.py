@@ -425,6 +425,8 @@ class Tensor(Methods):
     def __repr__(self) -> str:
         array = self._storage.array
         if isinstance(array, Abstract):
+            if array.trace is not None and array.trace.unasked:
+                array.refuse("the text of a tensor")
             return f"tensor(abstract, shape={array.shape}, dtype={array.dtype.name})"
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4)
         usual = array.dtype in (get_default_dtype(), np.dtype(np.int64), np.dtype(np.bool_)) and array.size > 0

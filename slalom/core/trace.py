@@ -79,6 +79,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.open: bool = True
+        self.unasked: bool = False  # nobody has asked for this recording: texts must not tell of it
         self.guards: dict[Any, Guard] = {}
         self.reads: Any = None  # where core.reads keeps what it has followed
         self._nodes: list[Node] = []

@@ -476,6 +476,8 @@ class Module:
                 if converted.dtype.kind != "f":
                     raise DTypeError(f"{type(self).__name__}.to", got=converted.dtype.name, needed="a floating dtype")
                 if converted.dtype != part.dtype:
+                    if isinstance(converted._storage.array, Abstract):
+                        converted._storage.array.refuse(f"{type(self).__name__}.to")
                     part._storage, part._node = converted._storage, None
         return self
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import functools
 import math
 import re
 import sys
@@ -104,6 +105,11 @@ def _is_users_function(value: Any) -> bool:
     return isinstance(value, types.FunctionType) and not _is_ours(value.__globals__.get("__name__"))
 
 
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of this package's own classes: the user's may compute in other ways."""
+    return isinstance(value, Tensor) and _is_ours(type(value).__module__)
+
+
 def _is_constant(value: Any) -> bool:
     return isinstance(value, _CONSTANTS) or (isinstance(value, tuple) and all(map(_is_constant, value)))
 
@@ -128,6 +134,8 @@ class _Look:
         held, kind = vars(part), type(part)
         if "forward" in held or any(map(held.__getitem__, HOOKS)) or getattr(kind, "_looks", False):
             raise _NotPlainError
+        for t in (*held["_parameters"].values(), *held["_buffers"].values()):
+            self._settle(t)
         for base in _users(kind):
             for name, value in vars(base).items():
                 if name.startswith("__") and isinstance(value, types.FunctionType) and name not in _UNCALLED:
@@ -199,16 +207,20 @@ class _Look:
 
     def _settle(self, value: Any) -> None:
         """A name that stands alone, to be called, passed on or computed with."""
-        if value is _Unknown or _is_constant(value) or isinstance(value, Tensor):
+        if value is _Unknown or _is_constant(value) or _is_tensor(value):
+            return
+        if type(value) is functools.partial:
+            for each in (value.func, *value.args, *value.keywords.values()):
+                self._settle(each)
             return
         if _is_users_function(value):
             self._function(value)
             return
         if isinstance(value, types.BuiltinFunctionType) and getattr(math, value.__name__, None) is value:
             return
-        if id(value) in self._parts or any(value is each for each in _CALLED):
+        if id(value) in self._parts or isinstance(value, np.ufunc) or any(value is each for each in _CALLED):
             return
-        if isinstance(value, type) and issubclass(value, Exception) and value is not _NotPlainError:
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == "builtins":
             return
         if not _home(value).startswith(_FUNCTIONS):
             raise _NotPlainError
@@ -224,11 +236,11 @@ class _Look:
             return self._of(value, name)
         if isinstance(value, types.ModuleType):
             top = value.__name__.partition(".")[0]
-            if value is math or top == _PACKAGE or top not in (*sys.stdlib_module_names, "numpy"):
+            if value in (math, np) or top == _PACKAGE or top not in (*sys.stdlib_module_names, "numpy"):
                 return getattr(value, name, _NotPlainError)
         elif value is _Unknown:
             return self._of_any(name)
-        elif isinstance(value, Tensor) or _is_constant(value):
+        elif _is_tensor(value) or _is_constant(value):
             if name in _OF_VALUES:
                 return _Unknown
         elif not isinstance(value, type) and not _is_ours(type(value).__module__):
