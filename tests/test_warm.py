@@ -242,6 +242,7 @@ PLAIN: list[Callable[[Any, Tensor], Tensor]] = [
     lambda self, x: self.second(self.act(self.first(x)) + slalom.randn_like(self.hidden(x))),
     lambda self, x: self.second(self.hidden(x) if self.training else wired(self, x)),
     lambda self, x: self.second(self.leak(self.first(x)) / np.sqrt(8) * np.pi),
+    lambda self, x: self.second(frozen(self.first, x) * x.sum() + self.hidden(x)),
     lambda self, x: (lambda h: self.second(h) if h.ndim == 2 else h)(self.hidden(x)),
 ]
 OTHER: list[Callable[[Any, Tensor], Any]] = [
@@ -267,6 +268,8 @@ OTHER: list[Callable[[Any, Tensor], Any]] = [
     lambda self, x: self.second((self.cells[0] if self.training else self.cells[1]).counted(self.hidden(x))),
     lambda self, x: self.second(kept(self.hidden(x))),
     lambda self, x: self.second(caught(self.hidden(x))),
+    lambda self, x: self.second(caught_at_all(self.hidden(x))),
+    lambda self, x: self.second(ended(self.hidden(x))),
     lambda self, x: self.second(disguised(self.hidden(x))),
     lambda self, x: self.cells[0].__dict__.update(rate=1.0) or self.second(self.hidden(x)),
     lambda self, x: self.second(self.hidden(x)) * sum(p.numel() for p in self.parameters()),
@@ -290,6 +293,29 @@ def caught(x: Tensor) -> Tensor:
         return x * float(x.sum() > -1e9)
     except Exception:
         return x * 2
+
+
+def caught_at_all(x: Tensor) -> Tensor:
+    try:
+        return x * x.sum().item()
+    except:  # noqa: E722
+        return x * 2
+
+
+def ended(x: Tensor) -> Tensor:
+    scale = 2.0
+    try:
+        scale = float(x.sum())
+    finally:
+        return x * scale  # noqa: B012
+
+
+def frozen(layer: Any, x: Tensor) -> Tensor:
+    with slalom.no_grad():
+        h = layer(x)
+        for _ in range(2):
+            h = h.tanh()
+    return h  # type: ignore[no-any-return]
 
 
 @functools.wraps(F.relu)

@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 
 from slalom.core import random
+from slalom.core.autodiff import enable_grad, no_grad
 from slalom.core.guards import NOTHING, Content, Equals, Same
 from slalom.core.tensor import Tensor
 from slalom.core.trace import current
@@ -34,6 +35,7 @@ _PACKAGE: Final = __name__.partition(".")[0]
 _FUNCTIONS: Final = (f"{_PACKAGE}.core.functional.", f"{_PACKAGE}.nn.functional", f"{_PACKAGE}.core.tensor")
 _CONSTANTS: Final = (bool, int, float, complex, str, type(None), types.EllipsisType, np.dtype)
 _CALLED: Final = (
+    *(enable_grad, no_grad),
     *(abs, all, any, bool, dict, divmod, enumerate, filter, float, int, isinstance, len, list, map, max, min, pow),
     *(range, reversed, round, slice, sorted, str, sum, tuple, zip),
     *(random.bernoulli, random.normal, random.rand, random.rand_like, random.randint, random.randn),
@@ -46,7 +48,7 @@ _IGNORED: Final = (
 )
 _EFFECTS: Final = (
     *("STORE_ATTR", "STORE_GLOBAL", "STORE_NAME", "DELETE_", "IMPORT_", "LOAD_BUILD_CLASS", "LOAD_NAME", "GET_A"),
-    *("CHECK_E", "PUSH_EXC_INFO"),  # whoever catches errors would catch those of a recording too
+    "CHECK_E",
 )
 _OF_GENERATORS: Final = ("YIELD_", "RETURN_GENERATOR")
 _SUPER: Final = ("CALL", "LOAD_DEREF", "LOAD_FAST", "LOAD_GLOBAL")
@@ -174,12 +176,14 @@ class _Look:
             known = {**known, code.co_varnames[0]: module}
         effects = _EFFECTS if code.co_name == "<genexpr>" else (*_EFFECTS, *_OF_GENERATORS)
         now: Any = _Unknown  # what the last instruction has named
+        before = ""
         for instruction in dis.get_instructions(code):
             op, arg = instruction.opname, instruction.argval
             if op in _IGNORED:
                 continue
-            if op.startswith(effects):
-                raise _NotPlainError
+            if op.startswith(effects) or (before == "PUSH_EXC_INFO" and op != "WITH_EXCEPT_START"):
+                raise _NotPlainError  # whoever catches errors would catch those of a recording too
+            before = op
             if instruction.is_jump_target:  # here several ways meet
                 self._settle(now)
                 now = _Unknown
