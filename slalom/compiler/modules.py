@@ -19,11 +19,13 @@ from slalom.core.node import MODE, Abstract, Leaf, Node, Storage, clock, enable_
 from slalom.core.primitive import Array, Kind, Params, Primitive
 from slalom.core.tensor import Tensor
 from slalom.core.trace import MODULE_CALL, Binding, Trace, no_compile
-from slalom.errors import GradError, StagingError
+from slalom.errors import GradError, SlalomError, StagingError
 
 __all__ = ["ModuleCall"]
 
 
+_RECORDS: Final = 8
+"""After so many records of a pure module, whatever changes all the time is not worth another."""
 _RESULTS: Final = (Tensor, bool, int, float, str, type(None))
 """What a pure call may return, in lists, tuples and dicts."""
 
@@ -80,6 +82,8 @@ class ModuleCall(Compiled):
         array = t._storage.array
         if isinstance(array, Abstract):
             array.refuse("calling a compiled module")
+        if self._pure and self.traces >= _RECORDS:
+            raise SlalomError(f"{self.__name__}: a call", got=f"another kind after {_RECORDS}", needed="one of those")
 
     def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
         if self._pure and not self._module._is_plain():

@@ -21,8 +21,6 @@ _PACKAGE: Final = __name__.partition(".")[0]
 _MONITORING: Final = getattr(sys, "monitoring", None)
 _DEBUGGER: Final = 0
 """How Python from 3.12 on names the one that does not use ``sys.settrace``: ``sys.monitoring.DEBUGGER_ID``."""
-_RECORDS: Final = 8
-"""After so many records, whatever changes all the time is not worth another."""
 _AGAIN: Final = 8
 """What cannot be recorded is tried again after so many times as many calls: hooks may be gone by then."""
 _FIXED: Final = (bool, int, float, str, type(None))
@@ -54,13 +52,13 @@ def native_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         return None
     if module._native is None:
         held["_native"] = natively(module) or False
-    if module._native is False or module._native.traces >= _RECORDS:
+    if module._native is False:
         return None
     try:
         return module._native(*args, **kwargs)
     except StagingError:
         pass
-    except SlalomError:  # the operations say the same, and more closely
+    except SlalomError:  # the operations say the same, and more closely; or there are records enough
         return None
     held["_calls"] = -_AGAIN * calls
     return None
