@@ -173,6 +173,16 @@ def test_what_is_returned_is_what_forward_would_return(how: Any, native: bool, g
     close(histories[1][0], histories[0][0])
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_several_outputs_that_are_learned_from_are_left_to_the_tape(several: bool) -> None:
+    """Which goes back through what they share once, where machine code would for each."""
+    model = Returns(lambda x, h: (h * 2, h + 1))
+    for _ in range(CALLS + 3):
+        outs = model(rows())
+        sum(out.sum() for out in outs[: 1 + several]).backward()
+    assert runs(model) == 1 and ("module call" in repr(outs[0].grad_fn)) == (not several)
+
+
 def test_weights_written_before_backward_count_as_they_were() -> None:
     """As they do operation by operation, where what is transposed keeps its value."""
     model, twin = network(), network()

@@ -76,6 +76,8 @@ class ModuleCall(Compiled):
         if call is None:
             with self._lock:
                 call = record.call
+        if self._pure and call.divided:
+            self._keep_eager("one of which backward wants several outputs")
         return call(leaves, _Again(self._function, args, kwargs, leaves, record) if self._pure else None)
 
     def _check(self, t: Tensor) -> None:
@@ -87,16 +89,16 @@ class ModuleCall(Compiled):
 
     def _outcome(self, trace: Trace, args: Any, kwargs: Any) -> tuple[list[Tensor], _Plan]:
         if self._pure and not self._module._is_plain():
-            self._not_pure("one with effects of its own")
+            self._keep_eager("one with effects of its own")
         trace.unasked = self._pure
         outs: list[Tensor] = []
         result = self._function(*args, **kwargs)
         tree = _flatten(result, outs, _Fixed)
         if self._pure:
             if not outs or not _is_new(result):
-                self._not_pure("one that returns an object")
+                self._keep_eager("one that returns an object")
             if any(map(trace.is_given, outs)) or len({id(t._storage) for t in outs}) < len(outs):
-                self._not_pure("one that returns the same tensor twice, or what it was given")
+                self._keep_eager("one that returns the same tensor twice, or what it was given")
         carrier = trace.carries_history()
         if carrier is not None:
             raise StagingError(
@@ -115,8 +117,8 @@ class ModuleCall(Compiled):
                 gradients.append(ct)
         return [*outs, *gradients], _Plan(tree, len(outs), live, tuple(owners))
 
-    def _not_pure(self, got: str) -> NoReturn:
-        raise StagingError(f"{self.__name__}: a call", got=got, needed="one that computes new tensors")
+    def _keep_eager(self, got: str) -> NoReturn:
+        raise StagingError(f"{self.__name__}: a call", got=got, needed="one that machine code may stand for")
 
 
 def _is_new(result: Any) -> bool:
@@ -161,6 +163,8 @@ class _Call:
         self._forward = _forward(record, halves, cotangents, gradients)
         self._backward = _backward(halves)
         self._lock = threading.Lock()
+        self.divided = False
+        """Whether several outputs of a call have got cotangents: each costs a whole backward, unlike on the tape."""
         self._read: list[tuple[str, Any, bool]] = []
         """The inputs of the node that get no gradient: arguments, states and outputs; and whether a view is enough."""
         self._found = self._find(sources, halves, cotangents)
@@ -197,13 +201,14 @@ class _Call:
         if self._depend:
             nodes = self._nodes(leaves, outs)
             kept = [t._storage.array for t in made[self._plan.outputs :]]
+            wanted: set[int] = set()
             for k, gradients in self._depend:
                 inputs = nodes
                 if gradients is not None:
                     learned = len(self._plan.owners)
                     inputs = [x if n in gradients or n >= learned else _value(x.storage) for n, x in enumerate(nodes)]
                 out = outs[k]
-                params = {"pullback": _Pullback(self, k, kept), "again": again, "output": k}
+                params = {"pullback": _Pullback(self, k, kept, wanted), "again": again, "output": k}
                 out._node, out._live = Node(_PRIMITIVE, tuple(inputs), params, out._storage, True), True
         return _rebuild(self._plan.tree, outs)
 
@@ -314,15 +319,17 @@ class _Again:
 class _Pullback:
     """Gradients for one output of a call; computed all at once, and handed out one by one."""
 
-    __slots__ = ("_call", "_held", "_kept", "_output")
+    __slots__ = ("_call", "_held", "_kept", "_output", "_wanted")
 
-    def __init__(self, call: _Call, output: int, kept: list[Array]) -> None:
-        self._call, self._output, self._kept = call, output, kept
+    def __init__(self, call: _Call, output: int, kept: list[Array], wanted: set[int]) -> None:
+        self._call, self._output, self._kept, self._wanted = call, output, kept, wanted
         self._held: tuple[Tensor, int, dict[int, Tensor]] | None = None
 
     def __call__(self, i: int, ct: Tensor, inputs: Sequence[Tensor]) -> Tensor:
         held = self._held
         if held is None or held[0] is not ct or held[1] != ct._storage.written or i not in held[2]:
+            self._wanted.add(self._output)
+            self._call.divided |= len(self._wanted) > 1
             made = self._call.backward(self._output, ct, inputs, self._kept)
             held = self._held = ct, ct._storage.written, made
         return held[2].pop(i)
