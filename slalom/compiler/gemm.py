@@ -30,9 +30,8 @@ _ROWS: Final = {1: (8, 10, 12, 6, 4), 2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6,
 """By the vectors of a tile its rows, and other numbers of them that a small M may fill better."""
 _STAYS: Final = 32 << 10
 """Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
-_CHUNK: Final = 8
+CHUNK: Final = 8
 """… of which so many are taken in turn, each with its sums."""
-CHUNK: Final = _CHUNK
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,9 @@ def choose(
 def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, direct: bool = True) -> None:
     """Write the kernel; its range counts ``product.tasks(…)`` and may be split anywhere.
 
-    direct: the epilogue's text stands once for each vector of a tile, which it takes from its register: a short one is
-    then faster by some 10 %. A long one (an activation) takes the sums from memory, in a loop over the tile's rows.
+    direct: the epilogue's text stands once for each vector of a whole tile, which it takes from its register: a short
+    one is then faster by some 10 %. A long one (an activation), and that of the last column tile, which few elements
+    go through, take the sums from memory, in a loop over the tile's rows.
     """
     with b.when(b.compare("slt", b.begin, b.end)):
         _Emitter(b, product, operands, epilogue, direct).runs()
@@ -180,7 +180,7 @@ class _Emitter:
         self.direct = direct
         self.every = literal(1, Type("i1", LANES))
         self.tile = b.stack(self.vector, product.rows * product.vectors)
-        self.kept = b.stack(self.vector, _CHUNK * product.rows * product.vectors)
+        self.kept = b.stack(self.vector, CHUNK * product.rows * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
@@ -222,7 +222,7 @@ class _Emitter:
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
         end, tile = b.add(first, count), b.variable(first)
-        most = self.word("chunk") if product.banded else b.number(_CHUNK)
+        most = self.word("chunk") if product.banded else b.number(CHUNK)
         with b.repeat_while() as again:
             here = tile.get()
             stop = b.intrinsic("smin", b.add(here, most), end)

@@ -6,14 +6,11 @@ What a call must be for that is said in ``plain``; who has no part in it at all 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from slalom.core.tensor import Tensor
 from slalom.core.trace import compiling, natively
 from slalom.errors import SlalomError, StagingError
-
-if TYPE_CHECKING:
-    from slalom.nn.module import Module
 
 __all__ = ["native_call"]
 
@@ -39,8 +36,8 @@ def _is_watched() -> bool:
     return sys.gettrace() is not None or (_MONITORING is not None and _MONITORING.get_tool(_DEBUGGER) is not None)
 
 
-def native_call(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The result of a call by machine code; None if it is left to be computed operation by operation.
+def native_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of a Module's call by machine code; None if it is left to be computed operation by operation.
 
     The first calls are: short scripts shall not wait for a compiler. So are those that a debugger follows.
     """
