@@ -36,7 +36,8 @@ class Epochs:
     """The beginning and the end of each epoch, as calls of a table.
 
     ``seed``: the order of the rows is a function of (seed, epoch) · ``index``: the rows in order · ``tensors``: what is
-    copied to ``kept`` at the beginning · ``finite``: whether all of them that are ``checked`` were at the end.
+    copied to ``kept`` at the beginning · ``finite``: whether all of them that are ``checked`` were at the end ·
+    ``builders``: the kernels.
     """
 
     def __init__(self, rows: int, tensors: Sequence[Tensor], checked: Sequence[bool], shared: Shared) -> None:
@@ -59,6 +60,7 @@ class Epochs:
         self._noted = np.zeros((AHEAD, shared.total.size + 1))
         self._closing = np.array([address(shared.total), address(self._noted), shared.total.size], np.int64)
         self._lay_out(checked)
+        self.builders = [self._permutation, _copier(), _closer(), *(_looker(name) for name in self._looked)]
 
     def _lay_out(self, checked: Sequence[bool]) -> None:
         """The pieces of the tensors: (where to, where from, bytes), and by floating type (where, elements)."""
@@ -86,10 +88,6 @@ class Epochs:
         }
 
     # --- the calls ------------------------------------------------------------------------------------------------
-    def builders(self) -> list[Builder]:
-        """The kernels."""
-        return [self._permutation, _copier(), _closer(), *(_looker(name) for name in self._looked)]
-
     def begin(self, codes: Sequence[int]) -> list[Call]:
         """The calls where an epoch begins; ``codes``: where the builders' code is."""
         ways = 1 + len(self.index) // ROWS

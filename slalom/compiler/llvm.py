@@ -24,11 +24,11 @@ from typing import Any, Final, NamedTuple, overload
 
 from slalom.compiler import cache, image, mathlib
 from slalom.compiler.ir import Builder
-from slalom.compiler.runtime import available_cpus
+from slalom.compiler.runtime import available_cpus, uncollected
 from slalom.compiler.times import Times, spent, timed
 from slalom.errors import MissingExtraError
 
-__all__ = ["Loaded", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized", "standing"]
+__all__ = ["Loaded", "Standing", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized"]
 
 
 class Target(NamedTuple):
@@ -130,17 +130,38 @@ def find(keys: Sequence[str], target: Target | None = None) -> list[int] | None:
         return [_addresses[target, key] for key in keys]
 
 
-def standing(name: str, write: Callable[[], Sequence[Builder]]) -> list[int]:
-    """The addresses of functions that depend on nothing but the text of this package: what was compiled before is not
-    even written."""
-    entry = cache.key(name, cache.sources(), *_host(), _versions())
-    kept = cache.get(entry)
-    found = None if kept is None else find(kept.decode().split())
-    if found is None:
-        builders = write()
-        found = load(builders)
-        cache.put([entry], " ".join(keys(builders)).encode())
-    return found
+class Standing:
+    """Functions that depend on nothing but the text of this package: what was compiled before is not even written."""
+
+    def __init__(self, name: str, write: Callable[[], Sequence[Builder]]) -> None:
+        self._name, self._write = name, write
+
+    @functools.cached_property
+    def addresses(self) -> list[int]:
+        """Where the functions are."""
+        found = self._kept
+        if found is None:
+            found = load(self._written)
+            cache.put([self._entry], " ".join(keys(self._written)).encode())
+        return found
+
+    @property
+    def missing(self) -> Sequence[Builder]:
+        """What is not compiled yet; whoever has something to compile may do it in the same go."""
+        return [] if "addresses" in self.__dict__ or self._kept is not None else self._written
+
+    @functools.cached_property
+    def _entry(self) -> str:
+        return cache.key(self._name, cache.sources(), *_host(), _versions())
+
+    @functools.cached_property
+    def _kept(self) -> list[int] | None:
+        kept = cache.get(self._entry)
+        return None if kept is None else find(kept.decode().split())
+
+    @functools.cached_property
+    def _written(self) -> Sequence[Builder]:
+        return self._write()
 
 
 def kernel_stats() -> Loaded:
@@ -190,7 +211,7 @@ def _digest(*texts: str) -> str:
 def _binding() -> Any:
     """llvmlite's binding to LLVM, ready for this machine."""
     try:
-        with timed("import llvmlite"):
+        with timed("import llvmlite"), uncollected():
             import llvmlite.binding as binding
     except ImportError as error:
         raise MissingExtraError(

@@ -77,11 +77,12 @@ class Loop:
     ) -> None:
         self._shared = shared = Shared(recordings[0][0])
         count = None if rows is None else rows.count
-        self.turns = [Turn(recording, count, generator, shared) for recording, _ in recordings]
+        self._epochs = epochs = None if rows is None else Epochs(rows.count, rows.tensors, rows.checked, shared)
+        beside = [] if epochs is None else epochs.builders
+        self.turns = [Turn(recording, count, generator, shared, beside) for recording, _ in recordings]
         self.steps: Final = sum(times for _, times in recordings)
         """In an epoch."""
         self._times = [times for _, times in recordings]
-        self._epochs = None if rows is None else Epochs(rows.count, rows.tensors, rows.checked, shared)
         self._arrays: list[Array] = []
         self._generator = generator
         self._written = list({id(storage): storage for turn in self.turns for storage in turn.written}.values())
@@ -101,8 +102,8 @@ class Loop:
 
     def _table(self) -> Table:
         turns, epochs = self.turns, self._epochs
-        builders = [turn.builders() for turn in turns]
-        beside = [] if epochs is None else epochs.builders()
+        builders = [turn.builders for turn in turns]
+        beside = [] if epochs is None else epochs.builders
         addresses = iter(llvm.load([*(b for found in builders for b in found), *beside]))
         codes = [[next(addresses) for _ in found] for found in builders]
         # What steers moves on with every step, of whichever kind, and so does the place in the random numbers.

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import cache, llvm, memory, outline, runtime, threads
+from slalom.compiler import cache, llvm, memory, outline, runtime, threads, walker
 from slalom.compiler.ir import STATUS, Builder, Memory
 from slalom.compiler.lower import Call, Lowered, lower
 from slalom.compiler.memory import Place
@@ -43,7 +43,8 @@ class Program:
     """The native form of a graph.
 
     targets: for outputs whose value becomes the content of an input, that input's number · guard: the number of an
-    output that must be known before anything outside is written · target: the processor, by default this machine's.
+    output that must be known before anything outside is written · target: the processor, by default this machine's ·
+    beside: functions that will be needed, too, and are compiled in the same go.
 
     ``calls``: what a ``threads.Table`` is made of · ``words``: the argument words of all calls · ``flops``: of a run.
     The stages, which are gone through only when they are asked for if the program was compiled before: ``graph``
@@ -58,6 +59,7 @@ class Program:
         *,
         guard: int | None = None,
         target: llvm.Target | None = None,
+        beside: Sequence[Builder] = (),
     ) -> None:
         self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
         self._threads, before = runtime.get_num_threads(), spent()
@@ -69,7 +71,7 @@ class Program:
         addresses = None if found is None else llvm.find(found.keys, target)
         if found is None or addresses is None:
             with runtime.uncollected():
-                found, addresses = self._compiled()
+                found, addresses = self._compiled(beside)
             with timed("keep"):
                 packed = found.pack()
                 if packed is not None:
@@ -141,12 +143,13 @@ class Program:
         builders = [call.builder for call in self.lowered.calls]
         return list(dict(zip(llvm.keys(builders), builders, strict=True)).values())
 
-    def _compiled(self) -> tuple[Outline, list[int]]:
+    def _compiled(self, beside: Sequence[Builder]) -> tuple[Outline, list[int]]:
         """Go through all stages."""
         plan, calls = self.memory, self.lowered.calls
         copies = [(copy, _copier()) for copy in plan.copies]
         builders = [call.builder for call in calls] + [b for _, b in copies]
-        addresses = llvm.load(builders, target=self._target)
+        others = [] if self._target is not None else [*walker.CODE.missing, *beside]
+        addresses = llvm.load([*builders, *others], target=self._target)[: len(builders)]
         rows: list[tuple[Sequence[Memory | Place | int], int, int, int]]
         rows = [(call.words, call.tasks, call.ways, call.flops) for call in calls]
         rows += [((copy.target, copy.source, copy.bytes), 1, 1, 0) for copy, _ in copies]

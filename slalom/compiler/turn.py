@@ -70,13 +70,20 @@ class Turn:
     writes nothing. rows: how many there are to make batches of; None: the caller puts each batch into ``batch``.
     generator: the state of a random generator, of which ``shared`` has a copy.
 
-    ``batch``: the memory of the present batch, by argument · ``rows``: how many it has · ``written``: what a step
-    writes to.
+    beside: functions that will be needed, too. ``batch``: the memory of the present batch, by argument · ``rows``: how
+    many it has · ``written``: what a step writes to · ``builders``: the kernels beside the program.
 
     Raises: LookupError for a record that depends on more than its arguments, states and numbers.
     """
 
-    def __init__(self, recording: Recording, rows: int | None, generator: Storage | None, shared: Shared) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        rows: int | None,
+        generator: Storage | None,
+        shared: Shared,
+        beside: Sequence[Builder] = (),
+    ) -> None:
         self.recording, self._shared = recording, shared
         record, leaves = recording
         graph, binding = record.graph, record.binding
@@ -89,8 +96,15 @@ class Turn:
             raise LookupError("the record reads or writes more than a loop can give it")
         self.batch = [np.asarray(t._storage.array, order="C") for t in leaves]
         self.rows = len(self.batch[0])
+        # The words that hold where the arrays are, their rows' numbers, and the status.
+        self._sources: list[tuple[Array, int]] = []
+        self._indices: list[tuple[Array, int]] = []
+        self._statuses: list[tuple[Array, int]] = []
+        self._gathers = [] if rows is None else [self._gather(rows, batch) for batch in self.batch]
+        self.builders = [*(b for b, _, _ in self._gathers), _setter(), _adder()]
         sums, finite = shared.results
-        self.program = program = Program(graph, record.targets, guard=finite)
+        beside = [*self.builders, *beside]
+        self.program = program = Program(graph, record.targets, guard=finite, beside=beside)
         self._put("output", sums, address(shared.sums))
         self._put("output", finite, address(shared.finite))
         self._numbers: list[tuple[Any, list[tuple[int, int]]]] = []
@@ -106,11 +120,6 @@ class Turn:
             else:
                 self._states.append((source, at))
         self._bound: list[Any] = [None] * len(self._states)
-        # The words that hold where the arrays are, their rows' numbers, and the status.
-        self._sources: list[tuple[Array, int]] = []
-        self._indices: list[tuple[Array, int]] = []
-        self._statuses: list[tuple[Array, int]] = []
-        self._gathers = [] if rows is None else [self._gather(rows, batch) for batch in self.batch]
 
     def _gather(self, rows: int, batch: Array) -> tuple[Builder, Plan, Array]:
         """A kernel that copies the rows of a batch, and its words."""
@@ -130,10 +139,6 @@ class Turn:
             self.program.words[word] = start + offset
 
     # --- the calls ------------------------------------------------------------------------------------------------
-    def builders(self) -> list[Builder]:
-        """The kernels beside the program."""
-        return [*(b for b, _, _ in self._gathers), _setter(), _adder()]
-
     def calls(self, codes: Sequence[int]) -> list[Call]:
         """Gathers, the counter, the program, and the sum of its sums; ``codes``: where the builders' code is."""
         calls: list[Call] = []

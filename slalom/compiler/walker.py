@@ -19,7 +19,9 @@ from typing import Any, Final, NamedTuple
 from slalom.compiler import llvm
 from slalom.compiler.ir import I1, I8, I32, I64, PTR, Builder, Value, Variable, literal
 
-__all__ = ["BARRIER", "COMMIT", "SINGLE", "Head", "Reason", "Record", "State", "Team", "Walkers", "ticks", "walkers"]
+__all__ = [
+    "BARRIER", "CODE", "COMMIT", "SINGLE", "Head", "Reason", "Record", "State", "Team", "Walkers", "ticks", "walkers",
+]  # fmt: skip
 
 BARRIER, COMMIT, SINGLE = 1, 2, 4  # flags of a record
 
@@ -119,10 +121,11 @@ class Walkers(NamedTuple):
 def walkers() -> Walkers:
     """The code, compiled once."""
     prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    alone, shared, serve = llvm.standing("walkers", lambda: [_alone(), _shared(), _serve()])
+    alone, shared, serve = CODE.addresses
     return Walkers(prototype(alone), prototype(shared), prototype(serve), shared)
 
 
+CODE: Final = llvm.Standing("walkers", lambda: [_alone(), _shared(), _serve()])
 _NULL: Final = Value("null", PTR)
 
 
