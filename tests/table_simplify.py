@@ -71,6 +71,15 @@ def steps(m: Maker, n: int) -> list[int]:
     return [m.matmul(m.transpose(m.arg(5 - i, 3), axes=(1, 0)), m.arg(5 - i, 2)) for i in range(n)]
 
 
+def derivative(m: Maker, read: int | None = None, plain: bool = False) -> tuple[int, ...]:
+    """g·f + g·x·f for a product g, as back through x·f(x), x ≥ 0; f is a function of x, which is 1, or ``plain``
+    data. Also the term number ``read``."""
+    x, g = m.abs(m.arg(4, 2)), m.matmul(m.arg(4, 3), m.arg(3, 2))
+    f = m.arg(4, 2) if plain else m.exp(m.sub(x, x))
+    terms = m.mul(g, f), m.mul(m.mul(g, x), f)
+    return (m.add(*terms),) if read is None else (m.add(*terms), terms[read])
+
+
 def pads(m: Maker, n: int, *pieces: tuple[int, int], axis: int = 0) -> list[int]:
     made = []
     for low, length in pieces:
@@ -516,4 +525,11 @@ PRODUCTS: dict[str, Case] = {
         "matmul reshape sum",
         set(),
     ),
+    "a derivative of x·f(x)": (derivative, "abs add exp matmul mul mul sub", {"common_factor"}),
+    "a derivative of which a term is read": (
+        lambda m: derivative(m, read=1),
+        "abs add exp matmul mul mul mul sub",
+        set(),
+    ),
+    "a common factor of data": (lambda m: derivative(m, plain=True), "abs add matmul mul mul mul", set()),
 }

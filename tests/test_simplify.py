@@ -153,8 +153,8 @@ def test_constants_are_told_apart_by_their_bits() -> None:
 
 
 # --- random programs ------------------------------------------------------------------------------------------------
-REORDERS = {"transposed_product", "batch_into_rows", "stacked_product", "stacked_steps"}
-"""Rules after which BLAS may add in another order."""
+REORDERS = {"transposed_product", "batch_into_rows", "stacked_product", "stacked_steps", "common_factor"}
+"""Rules after which BLAS may add, or a term is rounded, in another order."""
 
 
 @settings(max_examples=200)

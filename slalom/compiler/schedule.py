@@ -374,7 +374,8 @@ class _Scheduler(Operands):
             raise _Unavailable
         # A view that got memory of its own after this kernel was planned is looked through still.
         late = home is not None and self.settling and not kernel.before >> home.number & 1
-        known = self.settling and value in self.stored and home is not kernel  # it goes to memory anyway
+        apart = self.settling and home is not None and home is not kernel
+        known = apart and (value in self.stored or self._spares(value))  # it goes to memory anyway, or had better
         if home is not None and not late and (known or not self._free(value)):
             return Read(value, plain)
         if eq.prim.index is not None:
@@ -417,6 +418,23 @@ class _Scheduler(Operands):
     def _free(self, value: int) -> bool:
         """Whether it may be computed again by every reader."""
         return self._cost(value) <= FREE_COST
+
+    def _spares(self, value: int) -> bool:
+        """Whether more of its kernel would be kept for a value that may be computed again than it takes itself."""
+        home, left, seen, stack = self.home[value], self._bytes(value), {value}, [value]
+        while stack and left >= 0:
+            for v in self.made[stack.pop()].inputs:
+                if v in seen or self.home.get(v) is not home:
+                    continue
+                seen.add(v)
+                if self._free(v):
+                    stack.append(v)
+                elif v not in self.stored:
+                    left -= self._bytes(v)
+        return left < 0
+
+    def _bytes(self, value: int) -> int:
+        return size(self.types[value].shape) * self.types[value].dtype.itemsize
 
     def _cost(self, value: int) -> int:
         eq = self.made.get(value)

@@ -3,8 +3,8 @@
 A rule sees one equation whose operands are rewritten already and returns another value for it, or None. Whatever it
 emits goes through the rules too, then through a table of what is known (equal equations and constants become one);
 in the end what no output needs is dropped. All is kept to the bit, except that NaN is one value whatever its bits and
-that rules of ``WHOLE`` and ``IMAGES`` may hand a sum to a kernel that adds in another order, where their docstring says
-so.
+that rules of ``WHOLE`` and ``IMAGES`` may hand a sum to a kernel that adds in another order, or round in another one,
+where their docstring says so.
 
 Four phases, each a walk of linear time:
 ``LOCAL``: rules that look at an equation and its operands, in any graph.
@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from slalom.compiler import layout  # enters the rules about images
+from slalom.compiler import factors, layout  # which enter rules: about common factors, and about images
 from slalom.compiler.draft import Draft, Line, Tiles, adds_axes, rewrite, swap
 from slalom.compiler.rules import CHECKED, IMAGES, TABLES, WHOLE, rule
 from slalom.core.dtype import int64
@@ -38,7 +38,7 @@ from slalom.core.shape import Shape, reduced, size
 
 _NEEDS: Final = (
     frozenset[Primitive](),
-    frozenset({r.MATMUL, s.PAD, s.CONCATENATE}),
+    factors.NEEDS | {r.MATMUL, s.PAD, s.CONCATENATE},
     layout.NEEDS,
     frozenset({r.SCATTER_ADD}),
 )
