@@ -25,6 +25,7 @@ from slalom import nn, optim
 from slalom.compiler import llvm, lower, native, runtime
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.native import NativeExecutor
+from slalom.compiler.nodes import reads
 from slalom.compiler.program import Program as Native
 from slalom.compiler.replay import held
 from slalom.core.graph import Graph
@@ -248,6 +249,21 @@ def test_other_numbers_of_rows_need_no_other_kernels(net: str, loss: str) -> Non
     step = staged(nn.Sequential(*NETS[net](), nn.Softmax(1)).eval().forward)
     made = [kernels_of(*recorded(step, slalom.ones(n, 30))[:2]) for n in (1024, 2, 7, 33, 128, 1000, 1003)]
     assert set().union(*made) == made[0]
+
+
+ACTIVATIONS = ["GELU", "SiLU", "Mish", "Tanh", "Sigmoid", "ReLU"]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_one_array_of_a_hidden_layer_is_kept_for_the_way_back(name: str) -> None:
+    """Beside the activations, that which gradients are multiplied by; where it follows from those, nothing."""
+    rows, hidden = 64, 48
+    model = nn.Sequential(nn.Linear(24, hidden), getattr(nn, name)(), nn.Linear(hidden, 3))
+    x, y = np.ones((rows, 24), np.float32), np.ones((rows, 3), np.float32)
+    products = [k for k in Native(*training(model, nn.MSELoss(), x, y)[:2]).kernels.kernels if k.kind == "product"]
+    forward, *_, back = [k for k in products if k.space == (rows, hidden)]
+    assert len(forward.stores) == (1 if name in ("Tanh", "Sigmoid", "ReLU") else 2)
+    assert len({read.value for body in back.bodies.values() for read in reads(body)} & {*forward.stores}) == 1
 
 
 # --- other machines -----------------------------------------------------------------------------------------------

@@ -26,13 +26,13 @@ _FUNCTIONS: Final = frozenset({p.EXP, p.EXPM1, p.LOG, p.LOG1P, p.ERF, p.TANH, p.
 
 @rule(p.ADD, phase=WHOLE)
 def common_factor(d: Draft, eq: Line) -> int | None:
-    """g·a + g·b → g·(a + b) where a or b is made of a function, as for derivatives of x·f(x): rounded otherwise"""
+    """g·a + g·b → g·(a + b) where a or b is a function of data, g is none, as behind x·f(x): rounded otherwise"""
     x, y = eq.inputs
     if eq.type.dtype.kind != "f" or not (d.once(x) and d.once(y)):
         return None
     left, right = _terms(d, x), _terms(d, y)
     for value, factors in left.items():
-        if value not in right or d.shape(value) != eq.type.shape:
+        if value not in right or d.shape(value) != eq.type.shape or _is_function(d, value):
             continue
         others = right[value]
         if any(_is_function(d, factor) for factor in (*factors, *others)):
