@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from slalom.compiler import image, llvm
-from slalom.compiler.ir import F32, Builder, Type, literal
+from slalom.compiler.ir import F32, I64, Builder, Type, Value, literal
 from slalom.errors import MissingExtraError
 
 pytestmark = pytest.mark.skipif(not llvm.available(), reason="needs llvmlite")
@@ -63,6 +63,63 @@ def test_builders_give_addresses_in_order_and_are_compiled_once():
     loaded = llvm.kernel_stats()
     assert loaded.asked == 4 and loaded.compiled == 1
     assert loaded.times["codegen"] > 0 and "1 of 4 kernels compiled" in str(loaded)
+
+
+def test_what_is_unrolled_is_written_once_and_copied():
+    written, b = [], Builder()
+    x, y = b.pointer("x", None), b.pointer("y", None)
+
+    def write(place: Value, number: Value) -> None:
+        written.append(place)
+        here = b.mul(place, literal(1, I64))
+        b.store(b.add(b.load(F32, b.offset(x, here, F32)), number), b.offset(y, here, F32))
+
+    again = b.copied(write)
+    for i in range(3):
+        with b.when(b.compare("slt", b.begin, b.end)):
+            again(b.add(b.begin, literal(i, I64)), b.convert("sitofp", b.number(10 * i), "float"))
+    (address,) = llvm.load([b])
+    values, results = np.arange(5, dtype=np.float32), np.zeros(5, np.float32)
+    args = np.array([values.ctypes.data, results.ctypes.data], np.int64)
+    KERNEL(address)(args.ctypes.data, 1, 2)
+    assert len(written) == 1 and results.tolist() == [0, 1, 12, 23, 0]
+
+
+def test_what_has_branches_is_written_anew():
+    written, b = [], Builder()
+
+    def write(number: Value) -> None:
+        written.append(number)
+        with b.when(b.compare("slt", number, b.end)):
+            b.store(number, b.pointer("y", None))
+
+    again = b.copied(write)
+    for i in range(3):
+        again(b.add(b.begin, literal(i, I64)))
+    assert len(written) == 3
+    (address,) = llvm.load([b])
+    result = np.zeros(1, np.int64)
+    KERNEL(address)(np.array([result.ctypes.data], np.int64).ctypes.data, 4, 6)
+    assert result[0] == 5
+
+
+def test_what_cannot_be_found_again_is_written_anew():
+    written, b = [], Builder()
+
+    def write(place: Value, number: Value) -> None:
+        written.append(place)
+        b.store(b.add(place, number), b.offset(b.pointer("y", None), place, I64))
+
+    again = b.copied(write)
+    again(b.begin, b.end)  # %begin may stand in what is around, too
+    again(twice := b.add(b.begin, literal(1, I64)), twice)
+    again(b.add(b.begin, literal(2, I64)), b.add(b.end, literal(0, I64)))
+    again(b.add(b.begin, literal(3, I64)), literal(20, I64))
+    assert len(written) == 3
+    (address,) = llvm.load([b])
+    results = np.zeros(4, np.int64)
+    KERNEL(address)(np.array([results.ctypes.data], np.int64).ctypes.data, 0, 9)
+    assert results.tolist() == [9, 2, 11, 23]
 
 
 def test_what_always_stands_is_written_once(monkeypatch: pytest.MonkeyPatch):

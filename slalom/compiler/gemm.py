@@ -153,9 +153,8 @@ def choose(
 def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *, direct: bool = True) -> None:
     """Write the kernel; its range counts ``product.tasks(…)`` and may be split anywhere.
 
-    direct: the epilogue's text stands once for each vector of a whole tile, which it takes from its register: a short
-    one is then faster by some 10 %. A long one (an activation), and that of the last column tile, which few elements
-    go through, take the sums from memory, in a loop over the tile's rows.
+    direct: the epilogue's text stands once for each vector of a tile, which it takes from its register: a short one is
+    then faster by some 10 %. A long one (an activation) takes the sums from memory, in a loop over the tile's rows.
     """
     with b.when(b.compare("slt", b.begin, b.end)):
         _Emitter(b, product, operands, epilogue, direct).runs()
@@ -169,6 +168,13 @@ class _Stretch(NamedTuple):
     later: Value
 
 
+class _Lines(NamedTuple):
+    """A stretch of B: where its first row begins, and how far apart its rows are."""
+
+    first: Value
+    step: Value
+
+
 class _Emitter:
     """Writes one kernel, from the outermost loop inwards."""
 
@@ -178,9 +184,10 @@ class _Emitter:
         self.m, self.n, self.k = (self.word(name) for name in ("m", "n", "k"))
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
         self.direct = direct
-        self.every = literal(1, Type("i1", LANES))
         self.tile = b.stack(self.vector, product.rows * product.vectors)
         self.kept = b.stack(self.vector, CHUNK * product.rows * product.vectors)
+        if product.vectors > 1:
+            self.copy = b.stack(self.vector, product.depth * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
@@ -254,32 +261,40 @@ class _Emitter:
         """A few row tiles of one column tile, over one stretch of k after the other. Between two stretches the sums
         lie in memory, as they are: a chain that is interrupted is the same chain.
 
-        A masked load costs a place among the multiplications, so that whole tiles go without."""
+        A masked load costs a place among the multiplications. So what is narrower than a tile of several vectors is
+        first copied, with zeros to its right, and goes through the same loop.
+        """
         b, product, most = self.b, self.product, self.b.number(self.product.depth)
         left = b.sub(self.n, n)
         depth = b.variable(b.number(0))
+        masks = [self.mask(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
         with b.repeat_while() as again:
             done = depth.get()
             rest = b.sub(self.k, done)
             stretch = _Stretch(done, b.intrinsic("smin", rest, most), b.compare("sgt", rest, most))
             a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
-            b_here = b.offset(right, b.mul(done, self.b_row), self.scalar)
+            lines = _Lines(b.offset(right, b.mul(done, self.b_row), self.scalar), self.b_row)
+            if product.vectors > 1:
+                lines = self.widened(left, lines, stretch.length, masks)
             with b.loop(*tiles) as i:
                 m = b.mul(i, b.number(product.rows))
                 kept = b.mul(b.sub(i, tiles[0]), b.number(product.rows * product.vectors))
                 rows = self.row_addresses(a_here, i, m)
-                at, width = (batch, m, n), product.columns
-                if product.vectors == 1:
-                    self.piece(at, rows, b_here, stretch, kept, [self.mask(left)])
-                else:
-                    whole = b.compare("sge", left, b.number(width))
-                    with b.when(whole):
-                        self.piece(at, rows, b_here, stretch, kept, [self.every] * product.vectors)
-                    with b.when(self.opposite(whole)):
-                        masks = [self.mask(b.sub(left, b.number(v))) for v in range(0, width, LANES)]
-                        self.piece(at, rows, b_here, stretch, kept, masks)
+                self.piece((batch, m, n), rows, lines, stretch, kept, masks)
             depth.set(b.hidden(b.add(done, most)))
             again.append(stretch.later)
+
+    def widened(self, left: Value, right: _Lines, length: Value, masks: list[Value]) -> _Lines:
+        """A stretch of B where it lies if it is as wide as the tile; else its copy."""
+        b, columns = self.b, self.product.columns
+        whole = b.compare("sge", left, b.number(columns))
+        with b.when(self.opposite(whole)), b.loop(0, length) as k:
+            line = b.offset(right.first, b.mul(k, right.step), self.scalar)
+            copy = b.offset(self.copy, b.mul(k, b.number(columns)), self.scalar)
+            for v, mask in enumerate(masks):
+                found = b.load_masked(self.vector, b.offset(line, v * LANES, self.scalar), mask)
+                b.store(found, b.offset(copy, v * LANES, self.scalar), 64)
+        return _Lines(b.select(whole, right.first, self.copy), b.select(whole, right.step, b.number(columns)))
 
     def mask(self, left: Value) -> Value:
         """The lanes that are columns."""
@@ -291,7 +306,7 @@ class _Emitter:
         return self.b.binary("xor", condition, literal(1, condition.type))
 
     def piece(
-        self, at: tuple[Outer, Value, Value], rows: list[Value], right: Value, stretch: _Stretch, kept: Value,
+        self, at: tuple[Outer, Value, Value], rows: list[Value], right: _Lines, stretch: _Stretch, kept: Value,
         masks: list[Value],
     ) -> None:  # fmt: skip
         """One stretch of a tile; ``at``: batch, row and column of its first sum, ``masks``: the columns that exist."""
@@ -322,21 +337,24 @@ class _Emitter:
             found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def chain(self, rows: list[Value], right: Value, length: Value, sums: list[Variable], masks: list[Value]) -> None:
+    def chain(self, rows: list[Value], right: _Lines, length: Value, sums: list[Variable], masks: list[Value]) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
-        at, line, left = b.variable(b.number(0)), b.variable(right), b.variable(length)
+        at, line, left = b.variable(b.number(0)), b.variable(right.first), b.variable(length)
         with b.repeat_while(1000) as again:
             here, column = line.get(), at.get()
             places = [b.offset(here, v * LANES, self.scalar) for v in range(len(masks))]
-            found = [b.load_masked(self.vector, place, mask) for place, mask in zip(places, masks, strict=True)]
+            if len(masks) > 1:
+                found = [b.load(self.vector, place) for place in places]
+            else:
+                found = [b.load_masked(self.vector, places[0], masks[0])]
             for r, row in enumerate(rows):
                 element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
                 for v, vector in enumerate(found):
                     into = sums[r * len(masks) + v]
                     into.set(self.multiply_add(element, vector, into.get()))
             at.set(b.hidden(b.add(column, self.a_k)))
-            line.set(b.hidden(b.offset(here, self.b_row, self.scalar)))
+            line.set(b.hidden(b.offset(here, right.step, self.scalar)))
             left.set(b.hidden(b.sub(left.get(), b.number(1))))
             again.append(b.compare("sgt", left.get(), b.number(0)))
 
@@ -351,20 +369,26 @@ class _Emitter:
         """The epilogue for the rows that exist."""
         b, (batch, m, n), vectors = self.b, at, len(masks)
         columns = [b.add(n, b.number(v * LANES)) for v in range(vectors)]
-        if self.direct and (vectors == 1 or masks[0] is self.every):
+
+        def write(row: Value, column: Value, found: Value, mask: Value) -> None:
+            self.epilogue(b, row, column, found, mask, batch)
+
+        epilogue = b.copied(write)
+        if self.direct:
             for number in range(self.product.rows):
                 row = b.add(m, b.number(number))
                 with b.when(b.compare("slt", row, self.m)):
                     for v, column in enumerate(columns):
-                        self.epilogue(b, row, column, sums[number * vectors + v], masks[v], batch)
+                        epilogue(row, column, sums[number * vectors + v], masks[v])
             return
         for i, value in enumerate(sums):
             b.store(value, b.offset(self.tile, i, self.vector), 64)
         with b.loop(0, b.intrinsic("smin", b.sub(self.m, m), b.number(self.product.rows))) as r:
+            row = b.add(m, r)
             for v, column in enumerate(columns):
                 place = b.add(b.mul(r, b.number(vectors)), b.number(v))
                 found = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
-                self.epilogue(b, b.add(m, r), column, found, masks[v], batch)
+                epilogue(row, column, found, masks[v])
 
 
 @dataclass(frozen=True)

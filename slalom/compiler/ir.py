@@ -8,12 +8,15 @@ width of the machine's registers (LLVM splits them), which keeps the bits the sa
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, NamedTuple
 
 LANES: Final = 16
+_NAME: Final = re.compile(r"%v\d+")
+_MADE: Final = re.compile(r"^  (%v\d+) = ", re.MULTILINE)
 
 
 class Type:
@@ -172,6 +175,33 @@ class Builder:
         type = result.type if result else "void"
         head = f"define internal {type} @{name}({', '.join(map(str, parameters))}) nounwind {{"
         return "\n".join([head, "entry:", *self._entry, *_lines(self._body), f"  ret {result or 'void'}", "}"])
+
+    def copied(self, write: Callable[..., None]) -> Callable[..., None]:
+        """``write(*values)``, of which only the text is copied from the second call on, with its own values.
+
+        For what is unrolled: the values must be all that differs. Where one has no name of its own to be found by, or
+        what is written has branches, it is written anew.
+        """
+        given: list[str] = []
+        made: list[str] = []
+        text = ""
+
+        def again(*values: Value) -> None:
+            nonlocal text
+            if text:
+                names = dict(zip(given, (value.text for value in values), strict=True))
+                names |= {name: self.name() for name in made}
+                self._body.append(_NAME.sub(lambda found: names.get(found[0], found[0]), text))
+                return
+            start = len(self._body)
+            write(*values)
+            lines, names = self._body[start:], {value.text: "" for value in values}
+            named = len(names) == len(values) and all(map(_NAME.fullmatch, names))
+            if named and all(isinstance(line, str) and line.startswith("  ") for line in lines):
+                given[:], text = names, "\n".join(lines)
+                made[:] = _MADE.findall(text)
+
+        return again
 
     # --- arguments ------------------------------------------------------------------------------------------------
     def word(self, key: Any, meaning: Any, type: Type = I64) -> Value:
@@ -355,6 +385,8 @@ class Builder:
     def splat(self, a: Value, lanes: int = LANES) -> Value:
         """A scalar in all lanes."""
         to = Type(a.type.scalar, lanes)
+        if not a.text.startswith("%"):
+            return Value(f"splat ({a})", to)
         first = self.op(f"insertelement {to} poison, {a}, i64 0", to)
         return self.op(f"shufflevector {first}, {to} poison, <{lanes} x i32> zeroinitializer", to)
 
