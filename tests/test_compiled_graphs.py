@@ -266,6 +266,16 @@ def test_one_array_of_a_hidden_layer_is_kept_for_the_way_back(name: str) -> None
     assert len({read.value for body in back.bodies.values() for read in reads(body)} & {*forward.stores}) == 1
 
 
+def test_what_a_reader_has_at_hand_is_not_kept() -> None:
+    """Of a layer norm its result alone, and numbers of rows: the way back has its input, and normalises that again."""
+    rows, hidden = 64, 48
+    model = nn.Sequential(nn.Linear(24, hidden), nn.LayerNorm(hidden), nn.Linear(hidden, 3))
+    x, y = np.ones((rows, 24), np.float32), np.ones((rows, 3), np.float32)
+    program = Native(*training(model, nn.MSELoss(), x, y)[:2])
+    large = [v for k in program.kernels.kernels for v in k.stores if program.graph.types[v].shape == (rows, hidden)]
+    assert len(large) == 4  # what goes into it and comes out, and the gradients of both
+
+
 # --- other machines -----------------------------------------------------------------------------------------------
 def on_every_width(graph: Graph, inputs: list[np.ndarray]) -> None:
     """The same bits from registers of 512, 256 and 128 bits."""

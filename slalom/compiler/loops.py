@@ -29,6 +29,7 @@ from slalom.compiler.index import (
     nested,
 )
 from slalom.compiler.ir import I64, LANES, STATUS, Builder, Memory, Number, Type, Value, Variable, literal
+from slalom.compiler.keeping import CHEAP
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -44,7 +45,6 @@ from slalom.compiler.nodes import (
 )
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
 from slalom.compiler.reach import Reach
-from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Written
 from slalom.compiler.tiles import Tiles
 from slalom.core.dtype import DType

@@ -12,10 +12,10 @@ from slalom.compiler.bands import Bands
 from slalom.compiler.index import Expr, strides_of, substituted
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
+from slalom.compiler.keeping import CHEAP
 from slalom.compiler.loops import Nest
 from slalom.compiler.nodes import Apply, Kernel, Read, Schedule, Windows, walk
 from slalom.compiler.pointwise import memory_scalar
-from slalom.compiler.schedule import CHEAP
 from slalom.compiler.signature import Signature, Templates, Written
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, size

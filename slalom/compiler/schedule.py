@@ -33,6 +33,7 @@ from slalom.compiler.index import (
     unravel,
 )
 from slalom.compiler.ir import LANES
+from slalom.compiler.keeping import CHEAP, FREE_COST, MASKS, Keeping
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -51,24 +52,14 @@ from slalom.compiler.nodes import (
     reads,
     unmoved,
 )
-from slalom.compiler.operands import Operands
 from slalom.compiler.seen import is_straight, seen
 from slalom.core.graph import Equation, Graph
 from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, size
 
-MASKS: Final = frozenset({"eq", "ne", "lt", "le"})
-"""Comparisons: one bit, made of what has to be read anyway."""
-CHEAP: Final = MASKS | {
-    *("add", "sub", "mul", "neg", "abs", "sign", "relu", "maximum", "minimum", "where", "cast"),
-    *("bitand", "bitor", "bitnot", "shift_right"),
-}
-"""Operations that may be done again rather than kept in memory …"""
 JOINED: Final = frozenset({"bitand", "bitor"})
 """Of truth values, they are made of several comparisons, but are one byte."""
-FREE_COST: Final = 4
-"""… up to so many in a row."""
 OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold", "random_bits"})
 """Index kernels: operations with a template of their own."""
 PARTS: Final = frozenset({"slice", "windows", "gather"})
@@ -99,7 +90,7 @@ def is_arange(array: Array) -> bool:
     return array.ndim == 1 and array.dtype.kind == "i" and bool((array == np.arange(array.size)).all())
 
 
-class _Scheduler(Operands):
+class _Scheduler(Keeping):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.graph = graph
@@ -376,7 +367,8 @@ class _Scheduler(Operands):
         late = home is not None and self.settling and not kernel.before >> home.number & 1
         apart = self.settling and home is not None and home is not kernel
         known = apart and (value in self.stored or self._spares(value))  # it goes to memory anyway, or had better
-        if home is not None and not late and (known or not self._free(value)):
+        again = self._free(value) or (apart and self._at_hand(value, kernel))
+        if home is not None and not late and (known or not again):
             return Read(value, plain)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
@@ -418,23 +410,6 @@ class _Scheduler(Operands):
     def _free(self, value: int) -> bool:
         """Whether it may be computed again by every reader."""
         return self._cost(value) <= FREE_COST
-
-    def _spares(self, value: int) -> bool:
-        """Whether more of its kernel would be kept for a value that may be computed again than it takes itself."""
-        home, left, seen, stack = self.home[value], self._bytes(value), {value}, [value]
-        while stack and left >= 0:
-            for v in self.made[stack.pop()].inputs:
-                if v in seen or self.home.get(v) is not home:
-                    continue
-                seen.add(v)
-                if self._free(v):
-                    stack.append(v)
-                elif v not in self.stored:
-                    left -= self._bytes(v)
-        return left < 0
-
-    def _bytes(self, value: int) -> int:
-        return size(self.types[value].shape) * self.types[value].dtype.itemsize
 
     def _cost(self, value: int) -> int:
         eq = self.made.get(value)
