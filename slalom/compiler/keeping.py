@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Final
 
-from slalom.compiler.nodes import Kernel
+from slalom.compiler.nodes import MOVES, Kernel
 from slalom.compiler.operands import Operands
 from slalom.core.shape import size
 
@@ -22,6 +22,10 @@ CHEAP: Final = MASKS | {
     *("bitand", "bitor", "bitnot", "shift_right"),
 }
 """Operations that may be done again rather than kept in memory …"""
+JOINED: Final = frozenset({"bitand", "bitor"})
+"""Of truth values, they are made of several comparisons, but are one byte."""
+WHOLE: Final = MOVES | {"broadcast"}
+"""Views that hold all elements."""
 FREE_COST: Final = 4
 """… up to so many in a row."""
 SMALL: Final = 8
@@ -29,7 +33,9 @@ SMALL: Final = 8
 
 
 class Keeping(Operands):
-    """Operands, and what is worth keeping of those that are computed."""
+    """Operands, and what is worth keeping of those that are computed. ``readers``: the kernels that read a value."""
+
+    readers: dict[int, list[Kernel]]
 
     @abstractmethod
     def _free(self, value: int) -> bool:
@@ -39,8 +45,8 @@ class Keeping(Operands):
     def _carries_sums(self, value: int) -> bool:
         """Whether a value is stored in the place of the sums of a product."""
 
-    def _spares(self, value: int) -> bool:
-        """Whether more of its kernel would be kept for a value that may be computed again than it takes itself."""
+    def _spares(self, value: int, kernel: Kernel) -> bool:
+        """Whether more of its kernel would be kept for one that may compute a value again than it takes itself."""
         home, left, seen, stack = self.home[value], self._bytes(value), {value}, [value]
         while stack and left >= 0:
             for v in self.made[stack.pop()].inputs:
@@ -49,7 +55,7 @@ class Keeping(Operands):
                 seen.add(v)
                 if self._free(v):
                     stack.append(v)
-                elif v not in self.stored:
+                elif v not in self.stored and all(k in (home, kernel) for k in self.readers.get(v, ())):
                     left -= self._bytes(v)
         return left < 0
 
@@ -67,8 +73,9 @@ class Keeping(Operands):
         return 0 < steps <= FREE_COST
 
     def _is_cheap(self, value: int) -> bool:
+        """Whether one of the cheap operations makes a value that is no mask of several, or what moves all elements."""
         eq = self.made.get(value)
-        return eq is not None and (eq.prim.name in CHEAP or eq.prim.index is not None)
+        return eq is not None and (eq.prim.name in CHEAP - JOINED or eq.prim.name in WHOLE)
 
     def _bytes(self, value: int) -> int:
         of = self.types[value]

@@ -33,7 +33,7 @@ from slalom.compiler.index import (
     unravel,
 )
 from slalom.compiler.ir import LANES
-from slalom.compiler.keeping import CHEAP, FREE_COST, MASKS, Keeping
+from slalom.compiler.keeping import CHEAP, FREE_COST, JOINED, MASKS, Keeping
 from slalom.compiler.nodes import (
     Apply,
     Choose,
@@ -58,8 +58,6 @@ from slalom.core.ops.structural import ALIAS
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, size
 
-JOINED: Final = frozenset({"bitand", "bitor"})
-"""Of truth values, they are made of several comparisons, but are one byte."""
 OPAQUE: Final = frozenset({"cumsum", "argsort", "argmax", "scatter_add", "fold", "random_bits"})
 """Index kernels: operations with a template of their own."""
 PARTS: Final = frozenset({"slice", "windows", "gather"})
@@ -366,7 +364,9 @@ class _Scheduler(Keeping):
         # A view that got memory of its own after this kernel was planned is looked through still.
         late = home is not None and self.settling and not kernel.before >> home.number & 1
         apart = self.settling and home is not None and home is not kernel
-        known = apart and (value in self.stored or self._spares(value))  # it goes to memory anyway, or had better
+        known = apart and (
+            value in self.stored or self._spares(value, kernel)
+        )  # it goes to memory anyway, or had better
         again = self._free(value) or (apart and self._at_hand(value, kernel))
         if home is not None and not late and (known or not again):
             return Read(value, plain)
