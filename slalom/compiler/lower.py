@@ -32,6 +32,10 @@ SPREAD: Final = 1024
 """From so many bytes on, the next row begins far away: another set, soon another page."""
 WORTH_PACKING: Final = 16_384
 """Elements of a transposed left-hand side from which on a product is slower than with a copy in panels."""
+NEAR: Final = 256 << 10
+"""Bytes of an operand that the second cache holds, where a copy costs half as much."""
+READ_AGAIN: Final = 4
+"""Column tiles for each of which it is read, from which on that is so: a copy costs as much as reading it twice."""
 SHORT: Final = 4
 """Operations on the sums of a product that may be written once for each register of a tile."""
 
@@ -216,7 +220,8 @@ class _Lowering:
         a_place, a_batch = Memory(a, a_at.constant * dtype.itemsize), _steps(a_at, batch)
         a_row, a_k = a_at.coefficient(m), a_at.coefficient(k)
         a_tile = product.rows * a_row
-        if a_row == 1 and column_tiles > 1 and a_k * dtype.itemsize >= SPREAD and depth * shape[m] >= WORTH_PACKING:
+        spread = a_row == 1 and a_k * dtype.itemsize >= SPREAD
+        if spread and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
             packing = gemm.Packing(scalar, product.rows, "rows")
             a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
@@ -286,7 +291,8 @@ class _Lowering:
     def _pays(row_bytes: int, depth: int, row_tiles: int) -> bool:
         """Whether a right-hand side that lies in rows is worth packing: those of a column tile are read again for each
         row tile, and lie far apart, or upon one another in the cache."""
-        return (depth >= 64 and row_bytes % CROWDED == 0) or (depth >= 128 and row_tiles >= 16)
+        crowded, often = row_bytes % CROWDED == 0, row_tiles >= (16 if depth * row_bytes <= NEAR else 32)
+        return (depth >= 64 and crowded) or (depth >= 128 and often)
 
     def _pack(
         self, value: int, at: Expr, packing: gemm.Packing, shape: tuple[int, int], axes: tuple[int, int], batch: Shape
