@@ -99,25 +99,27 @@ class NativeExecutor:
 
     def give(self, changed: Mapping[int, Array]) -> None:
         """Use these arrays from now on, until others are given. The caller holds the lock."""
+        elsewhere, written = self._elsewhere, self._written
         for i, array in changed.items():
             self.given[i] = array
-            self._elsewhere.pop(i, None)
+            if elsewhere:
+                elsewhere.pop(i, None)
             if not array.flags.c_contiguous:
-                if i in self._written:
-                    self._elsewhere[i] = array
+                if i in written:
+                    elsewhere[i] = array
                 array, self.given[i] = array.copy("C"), None
             self._use(i, array)
-        if not self._written:
+        if not written:
             return
         check: Iterable[int] = changed
-        if not self._written.isdisjoint(changed):
-            spans = sorted(self._span(i) for i in self._written)
+        if not written.isdisjoint(changed):
+            spans = sorted(self._span(i) for i in written)
             self._starts, self._ends = [s[0] for s in spans], [s[1] for s in spans]
-            self._owned = all(self._used[i].base is None for i in self._written)
+            self._owned = all(self._used[i].base is None for i in written)
             check = range(len(self._used))
         for i in check:
             apart = self._owned and self._used[i].base is None  # arrays that both own their memory share none
-            if i not in self._written and not apart and self._overlaps(i):
+            if not apart and i not in written and self._overlaps(i):
                 self.given[i] = None  # it must keep its values while others are written
                 self._use(i, self._used[i].copy())
 
@@ -134,7 +136,8 @@ class NativeExecutor:
 
     def _overlaps(self, i: int) -> bool:
         """Whether what is used for an input shares memory with what is written."""
-        start, end = self._span(i)
+        start = self._at[i]
+        end = start + self._used[i].nbytes
         at = bisect_right(self._starts, end - 1) - 1
         return at >= 0 and self._ends[at] > start and end > start
 

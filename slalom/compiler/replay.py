@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from numpy import ndarray
 
 from slalom.compiler.native import NativeExecutor
 from slalom.core.graph import Graph
@@ -14,18 +17,18 @@ from slalom.core.trace import Binding
 __all__ = ["Replay", "held", "stored", "whose"]
 
 
-def whose(source: Any, leaves: list[Tensor]) -> Tensor:
+def whose(source: Any, leaves: Sequence[Tensor]) -> Tensor:
     """The tensor that a binding means: an argument, or one from outside."""
     owner: Tensor = leaves[source] if isinstance(source, int) else source()
     return owner
 
 
-def stored(target: Any, leaves: list[Tensor]) -> Storage:
+def stored(target: Any, leaves: Sequence[Tensor]) -> Storage:
     """The buffer that a binding means: that of an argument, or a state."""
     return leaves[target]._storage if isinstance(target, int) else target
 
 
-def held(kind: str, source: Any, leaves: list[Tensor]) -> Array:
+def held(kind: str, source: Any, leaves: Sequence[Tensor]) -> Array:
     """The array of an argument, or of a gradient."""
     if kind == "argument":
         array = leaves[source]._storage.array
@@ -66,7 +69,7 @@ class Replay:
         self._grads = [(i, target) for i, kind, target in places if kind == "grad"]
         self._cleared = binding.cleared
 
-    def __call__(self, leaves: list[Tensor]) -> list[Tensor]:
+    def __call__(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         run = self._run
         given, cells = run.given, run.numbers
         written = self._written if self._lent is None else [stored(target, leaves) for target in self._lent]
@@ -78,7 +81,9 @@ class Replay:
             for i, read in self._numbers:
                 cells[i] = read()
             for i, kind, source in self._moving:
-                array = held(kind, source, leaves)
+                array = leaves[source]._storage.array if kind == "argument" else None
+                if array.__class__ is not ndarray:
+                    array = held(kind, source, leaves)
                 if array is not given[i]:
                     changed[i] = array
             if changed:
@@ -91,7 +96,8 @@ class Replay:
         for i, target in self._stores:
             stored(target, leaves).write(outputs[i])
         for i, source in self._grads:
-            whose(source, leaves)._grad = Tensor._handle(Storage(outputs[i]), None, False)
+            owner = leaves[source] if source.__class__ is int else source()
+            owner._grad = Tensor._handle(Storage(outputs[i]), None, False)
         for source in self._cleared:
             whose(source, leaves)._grad = None
         return [Tensor._handle(Storage(outputs[i]), None, False) for i in self._results]

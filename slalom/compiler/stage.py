@@ -11,7 +11,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -241,6 +241,9 @@ class Compiled:
         mode = MODE.get()
         if mode.trace is not None:
             return self._function(*args, **kwargs)  # part of the outer graph
+        latest = self._latest
+        if latest is not None and not kwargs and latest.takes(mode, args) and latest.facts.hold():
+            return _execute(latest, args)
         leaves: list[Tensor] = []
         return _execute(self._recorded(mode, args, kwargs, leaves), leaves)
 
@@ -446,12 +449,12 @@ def _rebuild(tree: Any, leaves: list[Tensor]) -> Any:
 
 
 # --- running ------------------------------------------------------------------------------------------------------
-def _execute(record: _Record, leaves: list[Tensor]) -> Any:
+def _execute(record: _Record, leaves: Sequence[Tensor]) -> Any:
     replay = record.replay
     return _rebuild(record.result, _interpreted(record, leaves) if replay is None else replay(leaves))
 
 
-def _interpreted(record: _Record, leaves: list[Tensor]) -> list[Tensor]:
+def _interpreted(record: _Record, leaves: Sequence[Tensor]) -> list[Tensor]:
     """Run a record by NumPy; the tensors of its results."""
     inputs = []
     for place, source in zip(record.graph.inputs, record.binding.inputs, strict=True):

@@ -114,6 +114,9 @@ def __getitem__(self: Tensor, key: Any) -> Tensor:
         rows, *others = self.shape
         begin, end, _ = key.indices(rows)
         if end - begin < rows:
+            part = self._rows(key)
+            if part is not None:
+                return part
             bounds = {"start": (begin, *[0] * len(others)), "stop": (max(begin, end), *others)}
             return apply(structural.SLICE, self, **bounds, step=(1,) * self.ndim)
     start, stop, step, flips = [], [], [], []
