@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from contextlib import nullcontext
 
 import numpy as np
@@ -266,3 +268,26 @@ def test_save_and_load(tmp_path):
     other.load(tmp_path / "m.safetensors")
     assert weights_sha256(again) == weights_sha256(other.model) == weights_sha256(t.model)
     np.testing.assert_array_equal(other.predict(X), t.predict(X))
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+class Watching(Callback):
+    def on_step_end(self, fit):
+        pass
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"compile": False}], ids=str)
+@pytest.mark.parametrize("callbacks", [[], [Watching()]], ids=["free", "watched"])
+def test_a_trainer_goes_at_once_with_all_that_it_made(options, callbacks):
+    gc.collect()
+    gc.disable()  # nothing may be left to it
+    try:
+        t = classifier(**options)
+        t.fit((X, CLASSES), epochs=2, batch_size=16, validation=(X, CLASSES), callbacks=callbacks, progress=False)
+        t.predict(X)
+        made = [weakref.ref(held) for held in (t, t.model, t.program, *t.program._loops)]
+        made += [weakref.ref(record.compiled) for record in t.program._records.values()]
+        del t
+        assert not [ref for ref in made if ref() is not None]
+    finally:
+        gc.enable()

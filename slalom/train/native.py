@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +41,7 @@ class NativeSteps:
     """
 
     def __init__(self, fit: Fit, data: tuple[list[Array], Array | None] | None) -> None:
-        self.fit = fit
+        self.fit: Fit = weakref.proxy(fit)  # which holds this
         self.whole = data is not None
         """Whether batches are gathered natively."""
         self.arrays, self.weight = ([], None) if data is None else data

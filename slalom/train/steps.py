@@ -11,7 +11,9 @@ import copy
 import functools
 import inspect
 import math
+import types
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -240,6 +242,14 @@ def _flat(number: Any) -> Tensor:
     return Tensor([number], dtype=float64)
 
 
+def _unowned(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that does not keep alive whose it is. A program holds records of its own methods: in a circle, all that
+    belongs to them, the memory of loops and states, would stay until Python looks for garbage."""
+    if not isinstance(function, types.MethodType):
+        return function
+    return types.MethodType(function.__func__, weakref.proxy(function.__self__))
+
+
 class Recorded:
     """A function that is compiled, or, where it cannot be recorded, runs eagerly and says so once."""
 
@@ -291,7 +301,7 @@ class Program:
         key = (function.__name__, rows)
         held = self._records.get(key)
         if held is None:
-            held = self._records[key] = Recorded(function, what, self.eager)
+            held = self._records[key] = Recorded(_unowned(function), what, self.eager)
             if len(self._records) > self.KEPT:
                 self._records.popitem(last=False)
         else:
@@ -485,20 +495,21 @@ class Program:
 
     def _joint(self, cuts: tuple[int, ...]) -> Callable[[Items, Tensor | None], tuple[Tensor, Tensor]]:
         """As ``_step``, by what ``share`` and ``average`` make of the batches that the rows are cut into."""
+        own: Program = weakref.proxy(self)  # see _unowned
 
         def _step(items: Items, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-            self.forget_gradients()
+            own.forget_gradients()
             shares, at = [], 0
             for rows in cuts:
                 part = tuple([t[at : at + rows] for t in items])
-                sums, _, finite = self._next_share(part, None if weight is None else weight[at : at + rows])
+                sums, _, finite = own._next_share(part, None if weight is None else weight[at : at + rows])
                 shares.append((cat([each for each in sums if each is not None]), finite))
                 at += rows
             total, good = functools.reduce(lambda a, b: (a[0] + b[0], a[1] & b[1]), shares)
-            divisor = total[1] if self.objective.reduction != "sum" else Tensor(1.0, dtype=float64)
-            good = good & self._average(where(divisor == 0, 1.0, divisor))
-            self.optimizer.step()
-            self.forget_gradients()
+            divisor = total[1] if own.objective.reduction != "sum" else Tensor(1.0, dtype=float64)
+            good = good & own._average(where(divisor == 0, 1.0, divisor))
+            own.optimizer.step()
+            own.forget_gradients()
             return total, good
 
         return _step
