@@ -78,7 +78,7 @@ def loaded(b: Builder, target: llvm.Target | None = None) -> Call:
     native = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(llvm.load([b], target=target)[0])
 
     def call(words: dict[str, int], ranges: list[tuple[int, int]]) -> None:
-        arguments = guarded(np.array([words[name] for name in b.bound], np.int64))
+        arguments = guarded(np.array([words.get(name, name) for name in b.bound], np.int64))
         for begin, end in ranges:
             native(arguments.ctypes.data, begin, end)
 

@@ -455,7 +455,11 @@ class _Packer:
         self.k, self.n = self.word("k"), self.word("n")
         self.k_stride = b.number(1) if packing.order == "columns" else self.word("source_k")
         self.n_stride = b.number(1) if packing.order == "rows" else self.word("source_n")
-        self.row = self.word("row") if packing.open else b.number(packing.width)
+        # Rows are copied by as many vectors as there are; all else is loops, whose text need not say how far they go.
+        known = packing.order == "rows"
+        self.columns = b.number(packing.columns) if known else b.word(("pack", "columns"), packing.columns)
+        self.width = b.number(packing.width) if known else b.word(("pack", "width"), packing.width)
+        self.row = self.word("row") if packing.open else self.width
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("pack", name), getattr(self.operands, name), type)
@@ -466,7 +470,7 @@ class _Packer:
     def panels(self) -> None:
         b, packing = self.b, self.packing
         source, target = self.word("source", PTR), self.word("panels", PTR)
-        panels = _ceil_div(b, self.n, packing.columns)
+        panels = _ceil_div(b, self.n, self.columns)
         with b.loop(b.begin, b.end) as task:
             panel, read, write = task, source, target
             if packing.batched:
@@ -476,7 +480,7 @@ class _Packer:
                 for index, source_step, step in zip(_outer(b, flat, batch), found, made, strict=True):
                     read = b.offset(read, b.mul(index, source_step), self.scalar)
                     write = b.offset(write, b.mul(index, step), self.scalar)
-            n = b.mul(panel, b.number(packing.columns))
+            n = b.mul(panel, self.columns)
             read = b.offset(read, b.mul(n, self.n_stride), self.scalar)
             write = b.offset(write, b.mul(panel, self.word("panel")), self.scalar)
             left = b.sub(self.n, n)
@@ -507,11 +511,11 @@ class _Packer:
 
     def transpose(self, read: Value, write: Value, left: Value) -> None:
         """In blocks of four k by 16 columns; the last block begins early enough to be whole."""
-        b, columns = self.b, self.packing.columns
-        with b.loop(0, columns, LANES) as group:
+        b = self.b
+        with b.loop(0, self.columns, LANES) as group:
             valid = b.sub(left, group)
             mask = b.lanes_below(valid)
-            last = b.sub(b.intrinsic("smin", left, b.number(columns)), b.number(1))
+            last = b.sub(b.intrinsic("smin", left, self.columns), b.number(1))
             rows = []
             for r in range(LANES):
                 row = b.intrinsic("smin", b.add(group, b.number(r)), last)
@@ -529,8 +533,8 @@ class _Packer:
 
     def elements(self, read: Value, write: Value, left: Value) -> None:
         """Element by element."""
-        b, width = self.b, self.packing.width
-        valid = b.intrinsic("smin", left, b.number(self.packing.columns))
+        b = self.b
+        valid = b.intrinsic("smin", left, self.columns)
         with b.loop(0, self.k) as k:
             line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
             out = b.offset(write, b.mul(k, self.row), self.scalar)
@@ -538,7 +542,7 @@ class _Packer:
                 one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
                 b.store(one, b.offset(out, n, self.scalar))
             if not self.packing.open:
-                with b.loop(valid, width) as n:
+                with b.loop(valid, self.width) as n:
                     b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
 
 
@@ -574,5 +578,6 @@ def _outer(b: Builder, flat: Value, extents: list[Value]) -> Outer:
     return flat, *batch
 
 
-def _ceil_div(b: Builder, value: Value, by: int) -> Value:
-    return b.binary("udiv", b.add(value, b.number(by - 1)), b.number(by))
+def _ceil_div(b: Builder, value: Value, by: Value | int) -> Value:
+    most = b.number(by - 1) if isinstance(by, int) else b.sub(by, b.number(1))
+    return b.binary("udiv", b.add(value, most), b.number(by))
