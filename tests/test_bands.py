@@ -164,3 +164,62 @@ def test_a_number_for_each_element_promises_nothing() -> None:
     other[0, 19] = math.inf
     assert np.isnan(step(weights, other, x).numpy()[0]).all()
     assert not np.isnan(step(weights, other, x).numpy()[1:]).any()
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+def test_rows_end_where_the_mask_does() -> None:
+    """The maximum, the powers and their sum; the shares are made of whole rows, as NaN among them shows in all."""
+    for name, found in (("causal", [(BELOW, BELOW), (BELOW, BELOW, ALL)]), ("full", [(), ()]), ("of data", [(), ()])):
+        graph, _ = step_of(CASES[name][0], 64, 64)
+        bands, kernels = Bands(graph), Program(graph).kernels.kernels
+        rows = [bands.of_rows(kernel) for kernel in kernels if kernel.kind == "row" and kernel.space[-2:] == (64, 64)]
+        assert sorted(rows) == found
+
+
+def windowed(scores: Tensor, left: int, right: int) -> Tensor:
+    """What attention with a window makes of scores, twice: by a softmax of −∞, and as in the library."""
+    i, j = slalom.arange(scores.shape[-2]).unsqueeze(1), slalom.arange(scores.shape[-1])
+    seen = (j - i <= right) & (i - j <= left)
+    other = (scores - scores.masked_fill(~seen, -math.inf).amax(-1, keepdim=True)).masked_fill(~seen, 0.0)
+    powers = other.exp().masked_fill(~seen, 0.0)
+    return slalom.stack([scores.masked_fill(~seen, -math.inf).softmax(-1), powers / powers.sum(-1, keepdim=True)])
+
+
+@pytest.mark.parametrize("special", [0.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("size", [(64, 64), (37, 70), (70, 37), (5, 600)], ids=str)
+def test_special_rows_are_as_ever(size: tuple[int, int], special: float) -> None:
+    """Rows that see nothing, a row of numbers that are none, and one such key, in windows of several kinds."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, size[0], 3)).astype("f4"), rng.standard_normal((2, 3, size[1])).astype("f4")
+    x[0, size[0] // 2] = special
+    y[1, :, size[1] // 2] = special
+    x, y = slalom.tensor(x), slalom.tensor(y)
+    for window in ((600, 0), (9, -2), (3, 20), (600, -33)):
+
+        def forward(x: Tensor, y: Tensor, window: tuple[int, int] = window) -> Tensor:
+            return windowed(x @ y, *window)
+
+        with slalom.no_compile():
+            expected = forward(x, y).numpy()
+        compiled = slalom.compile(forward)
+        np.testing.assert_allclose(compiled(x, y).numpy(), expected, rtol=1e-5, atol=1e-6)
+        graph = compiled.program.graph
+        some = size[0] > -window[1]  # whether any row sees anything
+        assert any(Bands(graph).of_rows(kernel) for kernel in compiled.kernels.kernels) == some
+
+
+def test_rows_of_two_bands_are_two_texts() -> None:
+    """Kernels alike but for what they see, one after the other."""
+
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        for left, right in ((600, 0), (9, -2), (0, 20)):
+            x = windowed(x @ y, left, right).nan_to_num().sum(0)
+        return x
+
+    x, y = slalom.rand(2, 50, 50), slalom.rand(2, 50, 50)
+    with slalom.no_compile():
+        expected = forward(x, y).numpy()
+    compiled = slalom.compile(forward)
+    np.testing.assert_allclose(compiled(x, y).numpy(), expected, rtol=1e-4)
+    bands = [Bands(compiled.program.graph).of_rows(kernel) for kernel in compiled.kernels.kernels]
+    assert len({band for band in bands if band}) == 3

@@ -6,18 +6,20 @@ are exactly 0, and so are the gradients of the scores: products leave out what l
 Only a selection makes such a zero (``where`` with a mask made of constants, or exp of the −∞ that one put there), and
 only what keeps it one passes it on: a factor that is the same for a whole row may be anything, as one that is not
 finite shows in that row all the same; of a factor for each element we know nothing. A product then takes 0·y to be 0
-for whatever y: where y is not finite, it still shows in the rows that do see it, but not in those from which a mask
-hides it.
+for whatever y, and so does a sum over a row: where y is not finite, it still shows in the rows that do see it, but not
+in those from which a mask hides it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from slalom.compiler.draft import swap
+from slalom.compiler.nodes import Kernel, levels_of
 from slalom.core.graph import Equation, Graph
 from slalom.core.primitive import Array
 from slalom.core.shape import Shape, size
@@ -100,6 +102,46 @@ class Bands:
         if turned:
             bands = bands[1].turned, bands[0].turned, bands[2].turned
         return tuple([end for band in bands for end in band])
+
+    def of_rows(self, kernel: Kernel) -> tuple[Band, ...]:
+        """For each pass of a kernel over its rows the band outside of which it has nothing to do but to write zeros:
+        sums have terms of 0 there, maxima of −∞, and what is stored is 0 by selection or read by nobody. Empty if no
+        pass has one."""
+        if not self.kept or kernel.kind != "row" or kernel.reduced != {len(kernel.space) - 1} or len(kernel.space) < 2:
+            return ()
+        found: dict[int, Band] = {}
+        for value, level in levels_of(kernel).items():
+            band = NONE
+            if value in kernel.sums:
+                (term,) = self._graph.made[value].inputs
+                band = self._of_terms(term, kernel.sums[value]) if self._shape(term) == kernel.space else ALL
+            elif value in kernel.stores and self._shape(value)[-1:] != (1,):
+                band = self._selected(value) & self.needed.get(value, ALL)
+                band = band if self._shape(value) == kernel.space else ALL
+            found[level] = found.get(level, NONE) | band
+        bands = [found.get(level, ALL) for level in range(max(found, default=-1) + 1)]
+        whole = [band if band != NONE and band.narrows(*kernel.space[-2:]) else ALL for band in bands]
+        return tuple(whole) if any(band != ALL for band in whole) else ()
+
+    def _selected(self, value: int) -> Band:
+        """Outside of which a value is 0 whatever else its row holds: NaN in a row makes NaN of other zeros of it."""
+        eq = self._graph.made.get(value)
+        while eq is not None and eq.prim.name in ("mul", "neg", "cast"):
+            others = [v for v in eq.inputs[1:] if v not in self._known]
+            if others:
+                return ALL
+            value = eq.inputs[0]
+            eq = self._graph.made.get(value)
+        return self.kept.get(value, ALL) if eq is not None and eq.prim.name == "where" else ALL
+
+    def _of_terms(self, term: int, how: str) -> Band:
+        """Outside of which a term makes no difference to a sum or maximum; as in products, 0·y is 0 for whatever y."""
+        if how == "amax":
+            return self._infinite.get(term, ALL)
+        eq = self._graph.made.get(term)
+        factors = eq.inputs if eq is not None and eq.prim.name == "mul" else ()
+        bands = [self.kept.get(v, ALL) for v in factors if self._shape(v) == self._shape(term)]
+        return functools.reduce(Band.__and__, bands, self.kept.get(term, ALL))
 
     # --- what is zero ---------------------------------------------------------------------------------------------
     def _forwards(self, eq: Equation) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from slalom.compiler import gemm, pointwise, windows
 from slalom.compiler.arrange import along, arrange
+from slalom.compiler.bands import Band
+from slalom.compiler.cut import ALL, Part, part_of_row
 from slalom.compiler.index import (
     Atom,
     Axis,
@@ -58,12 +60,12 @@ DEEP: Final = 64
 
 
 class Nest:
-    """Writes one kernel."""
+    """Writes one kernel. ``bands``: for each pass over rows, outside of which there are but zeros to write."""
 
-    def __init__(self, kernel: Kernel, schedule: Schedule) -> None:
+    def __init__(self, kernel: Kernel, schedule: Schedule, bands: tuple[Band, ...] = ()) -> None:
         graph = schedule.graph
         self.b, self.kernel, self.schedule, self.types = Builder(), kernel, schedule, graph.types
-        self.made = graph.made
+        self.made, self.bands = graph.made, bands
         self.tasks = 1
         self.loops: list[str] = []
         self._reach = Reach(kernel, schedule, list(axes_of(kernel.space)))
@@ -174,8 +176,8 @@ class Nest:
         for value in kernel.stores:
             yield from nested(self.schedule.place(value, kernel.members[value]))
 
-    def _open(self, stack: ExitStack, number: int, extent: int, *, parallel: bool = False) -> None:
-        """Enter the loop over an axis."""
+    def _open(self, stack: ExitStack, number: int, extent: int, part: Part = ALL, *, parallel: bool = False) -> None:
+        """Enter the loop over an axis, or a part of it."""
         b, lane = self.b, number == self._lane
         step = self._lanes if lane else 1
         lanes, tasks = f" by {step} lanes" if lane else "", ", in tasks" if parallel else ""
@@ -186,7 +188,7 @@ class Nest:
             at = stack.enter_context(b.loop(b.begin, b.end))
             at = b.mul(at, b.number(step)) if lane else at
         else:
-            at = stack.enter_context(b.loop(0, stop, step))
+            at = stack.enter_context(b.loop(part[0] or 0, part[1] or stop, step))
         self._place[number], self._depths[number] = at, b.depth
         self._fit_memo()
         if lane:
@@ -209,10 +211,10 @@ class Nest:
             stored = [v for v in full if levels[v] == level]
             if not now and not stored:
                 continue
-            totals = {v: self._total(v) for v in now}
+            totals, within = {v: self._total(v) for v in now}, self._within(level, reduced, extents)
             with ExitStack() as stack:
                 for number in reduced:
-                    self._open(stack, number, extents[number])
+                    self._open(stack, number, extents[number], within)
                 self._prepare([kernel.bodies[v] for v in now])
                 found = {v: self._widened(self._emit(kernel.bodies[v]), v) for v in now}
                 for v, term in found.items():
@@ -221,12 +223,32 @@ class Nest:
                 if self._tiles is not None:
                     self._keep([v for v in _dear(kernel, levels) if levels[v] == level and v not in stored])
             self._fit_memo()
+            self._fill(stored, reduced, extents, within)
             if self._tiles is not None:
                 self._tiles.flush([v for v in stored if self._tiles.holds(v)])
             for v, total in totals.items():
                 self._memo[self.b.depth][Local(v)] = self._closed(total.get(), v)
             self._done.update(now, stored)
         self._store_all([v for v in kernel.stores if v not in full])
+
+    def _within(self, level: int, reduced: list[int], extents: dict[int, int]) -> Part:
+        """The vectors of a row between which a pass has something to do."""
+        space, last = self.kernel.space, len(self.kernel.space) - 1
+        if not self.bands or not self._across or reduced != [last] or extents[last] != space[last]:
+            return None, None
+        row, columns = self._number(self._reach.over_loops(axes_of(space)[last - 1])), ("extent", last)
+        return part_of_row(self.b, self.bands[level], row, self.b.word(columns, space[last]), space[-2:], self._lanes)
+
+    def _fill(self, values: list[int], axes: list[int], extents: dict[int, int], within: Part) -> None:
+        """Write zeros where a row ends before its columns do, or begins after them."""
+        for part in ((None, within[0]), (within[1], None)):
+            if values and part != ALL:
+                with ExitStack() as stack:
+                    for number in axes:
+                        self._open(stack, number, extents[number], part)
+                    for value in values:
+                        self._store(value, literal(0, Type(scalar_of(self.types[value].dtype))))
+                self._fit_memo()
 
     def _keep(self, values: list[int]) -> None:
         """Keep what is dear and needed in later passes too."""

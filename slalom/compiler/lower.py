@@ -115,8 +115,9 @@ class _Lowering:
         elif kernel.kind == "sweep" and self._turned(kernel):
             pass
         elif kernel.kind != "join":
-            signature = Signature(kernel, self.schedule)
-            written = self.templates.get(signature.key, signature.held, lambda: Nest(kernel, self.schedule).run())
+            signature, bands = Signature(kernel, self.schedule), self.bands.of_rows(kernel)
+            write = Nest(kernel, self.schedule, bands).run
+            written = self.templates.get((signature.key, bands), signature.held, write)
             self._call(kernel, written, size(kernel.space) * len(kernel.bodies))
 
     def _call(
