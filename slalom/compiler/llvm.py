@@ -72,6 +72,8 @@ class _Unit(NamedTuple):
 
 LINES: Final = 400
 """Of a module at least: some 10 ms of code generation, and a module takes 3 ms for itself."""
+_BLOCK: Final = 7
+"""As long as so many lines a basic block takes beside its own."""
 _lock: Final = threading.RLock()
 _addresses: Final[dict[tuple[Target, str], int]] = {}
 _latest: list[Loaded] = []
@@ -303,15 +305,21 @@ def _load(units: Sequence[_Unit], target: Target) -> list[int]:
         return [_addresses[target, unit.key] for unit in units]
 
 
+def _weight(text: str) -> int:
+    """How long code generation takes, in lines of its text: a block takes longer, and so does a wide vector, which is
+    cut into those that the machine has."""
+    return text.count("\n") + _BLOCK * text.count(":\n") + text.count("<32 x") + 3 * text.count("<64 x")
+
+
 def _shares(units: list[_Unit]) -> list[list[_Unit]]:
-    """The functions of each module: as many modules as there are processors, or fewer, and about equally long."""
-    lines = {unit.key: unit.text.count("\n") + _mathematics(unit.functions).count("\n") for unit in units}
-    shares: list[list[_Unit]] = [[] for _ in range(max(1, min(available_cpus(), sum(lines.values()) // LINES)))]
-    lengths = [0] * len(shares)
-    for unit in sorted(units, key=lambda unit: lines[unit.key], reverse=True):
-        least = lengths.index(min(lengths))
+    """The functions of each module: as many modules as there are processors, or fewer, of about equal weight."""
+    weights = {unit.key: _weight(unit.text) + _weight(_mathematics(unit.functions)) for unit in units}
+    shares: list[list[_Unit]] = [[] for _ in range(max(1, min(available_cpus(), sum(weights.values()) // LINES)))]
+    taken = [0] * len(shares)
+    for unit in sorted(units, key=lambda unit: weights[unit.key], reverse=True):
+        least = taken.index(min(taken))
         shares[least].append(unit)
-        lengths[least] += lines[unit.key]
+        taken[least] += weights[unit.key]
     return [share for share in shares if share]
 
 
