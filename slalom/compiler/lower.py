@@ -30,6 +30,8 @@ CROWDED: Final = 512
 """Rows that begin at multiples of so many bytes share few sets of the cache."""
 SPREAD: Final = 1024
 """From so many bytes on, the next row begins far away: another set, soon another page."""
+FAR: Final = 512
+"""From so many bytes on, a machine that reads a few elements of each row does not foresee the next one."""
 WORTH_PACKING: Final = 16_384
 """Elements of a transposed left-hand side from which on a product is slower than with a copy in panels."""
 NEAR: Final = 256 << 10
@@ -221,11 +223,13 @@ class _Lowering:
         a_place, a_batch = Memory(a, a_at.constant * dtype.itemsize), _steps(a_at, batch)
         a_row, a_k = a_at.coefficient(m), a_at.coefficient(k)
         a_tile = product.rows * a_row
-        spread = a_row == 1 and a_k * dtype.itemsize >= SPREAD
-        if spread and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
+        apart = a_k * dtype.itemsize if a_row == 1 else 0
+        if apart >= SPREAD and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
             packing = gemm.Packing(scalar, product.rows, "rows")
             a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
+        elif apart >= FAR and depth > product.depth and dtype.kind == "f":
+            product = replace(product, ahead=True)
         b_place, b_batch = Memory(right, b_at.constant * dtype.itemsize), _steps(b_at, batch)
         b_row, b_panel = b_at.coefficient(k), product.columns
         if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
