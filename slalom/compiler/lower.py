@@ -118,7 +118,10 @@ class _Lowering:
             pass
         elif kernel.kind != "join":
             signature, bands = Signature(kernel, self.schedule), self.bands.of_rows(kernel)
-            write = Nest(kernel, self.schedule, bands).run
+
+            def write() -> Written:
+                return Nest(kernel, self.schedule, bands).run()
+
             written = self.templates.get((signature.key, bands), signature.held, write)
             self._call(kernel, written, size(kernel.space) * len(kernel.bodies))
 
