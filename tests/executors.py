@@ -12,6 +12,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ import numpy as np
 from slalom.compiler import llvm
 from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.ir import STATUS, Memory
+from slalom.compiler.memory import Place
 from slalom.compiler.native import NativeExecutor
 from slalom.compiler.program import Program
-from slalom.core.graph import Graph, Output
+from slalom.core.graph import Equation, Graph, Output
 from slalom.core.ops import TABLE
 from slalom.core.ops.pointwise import ERF
 from slalom.core.ops.reductions import SUM
 from slalom.core.primitive import Primitive
+from slalom.core.scan import Body
 
 Array = np.ndarray[Any, Any]
 SINGLE, DOUBLE, LONG = np.dtype("f4"), np.dtype("f8"), np.dtype(np.longdouble)
@@ -53,11 +56,17 @@ def retyped(graph: Graph, other: Mapping[Any, Any]) -> Graph:
     """The graph in other dtypes."""
     equations = []
     for eq in graph.equations:
-        params = {key: other.get(value, value) if key == "dtype" else value for key, value in eq.params.items()}
+        params = {key: _retyped(value, other) for key, value in eq.params.items()}
         equations.append(replace(eq, params=params))
     types = tuple(t._replace(dtype=other.get(t.dtype, t.dtype)) for t in graph.types)
     constants = {v: a.astype(other.get(a.dtype, a.dtype)) for v, a in graph.constants.items()}
     return replace(graph, types=types, constants=constants, equations=tuple(equations))
+
+
+def _retyped(value: Any, other: Mapping[Any, Any]) -> Any:
+    if isinstance(value, Body):
+        return replace(value, graph=retyped(value.graph, other), derived={})
+    return other.get(value, value) if isinstance(value, np.dtype) else value
 
 
 def _chain(x: Array, *, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -115,8 +124,18 @@ class Bound:
             return replace(prim, impl=impl)
 
         table = {name: moved(TABLE[name]) for name in ROUNDED}
-        equations = tuple(replace(eq, prim=table.get(eq.prim.name, eq.prim)) for eq in self.graph.equations)
-        return NumpyExecutor(replace(self.graph, equations=equations))
+
+        def of(graph: Graph) -> Graph:
+            return replace(graph, equations=tuple(map(line, graph.equations)))
+
+        def line(eq: Equation) -> Equation:
+            params = {
+                key: replace(value, graph=of(value.graph), derived={}) if isinstance(value, Body) else value
+                for key, value in eq.params.items()
+            }
+            return replace(eq, prim=table.get(eq.prim.name, eq.prim), params=params)
+
+        return NumpyExecutor(of(self.graph))
 
     @cached_property
     def _paths(self) -> list[list[int]]:
@@ -234,6 +253,8 @@ def run_fenced(
         value = lowered.schedule.holder(value)
         if value not in fences:
             known = graph.constants | lowered.tables
+            for step, numbers in program.memory.constants.items():
+                known |= {number: step.constants[v] for v, number in numbers.items()}
             array = inputs[given[value]] if value in given else known.get(value)
             size = lowered.schedule.elements(value) * types[value].dtype.itemsize if value < len(types) else None
             size = lowered.scratch.get(value, size or (0 if array is None else array.nbytes))
@@ -242,12 +263,17 @@ def run_fenced(
                 made.bytes[:] = np.frombuffer(array.tobytes(), np.uint8)
         return fences[value]
 
-    addresses = llvm.load([call.builder for call in lowered.calls], target=target)
-    for call, address in zip(lowered.calls, addresses, strict=True):
-        words = [fence(w.value).address + w.offset if isinstance(w, Memory) else w for w in call.words]
-        row = np.array(words, np.int64)
-        for task in reversed(range(call.tasks if split else 1)):
-            _KERNEL(address)(row.ctypes.data, task, task + 1 if split else call.tasks)
+    for rows, times in program.parts:
+        addresses = llvm.load([row.builder for row in rows], target=target)
+        for n, (row, address) in product(range(times), list(zip(rows, addresses, strict=True))):
+            if any(isinstance(at.word, Place) for at in row.words):
+                continue  # a copy to an output
+            words = np.array([
+                fence(w.value).address + w.offset + n * stride if isinstance(w, Memory) else w
+                for w, stride in row.words
+            ], np.int64)  # fmt: skip
+            for task in reversed(range(row.tasks if split else 1)):
+                _KERNEL(address)(words.ctypes.data, task, task + 1 if split else row.tasks)
     assert not fences[STATUS.value].bytes.any(), "a kernel reported an error"
     outputs = []
     for output in graph.outputs:

@@ -7,10 +7,11 @@ from typing import Any
 
 from layer_rows import BOTH, ONE, Row, Sample, Shape, joined, library, lines, through
 
-SEQUENCES = (*lines((2, 0, 3), (2, 3, 3), (1, 1, 3), (3, 3)), Sample((2, 2, 3), "large", ONE))
-BATCHES_FIRST = (*lines((0, 2, 3), (2, 3, 3), (1, 1, 3), (3, 3)), Sample((2, 2, 3), "large", ONE))
-RAGGED = lines((1, 2, 3), (2, 3, 3), (3, 4, 3), (4, 1, 3), (2, 1, 3))
-DROPPED = lines((2, 0, 3), (2, 2, 3), (1, 1, 3), (3, 3), modes=BOTH)
+# From 8 time steps on, compiled networks are loops.
+SEQUENCES = (*lines((2, 0, 3), (2, 3, 3), (1, 1, 3), (3, 3), (9, 2, 3), (8, 0, 3)), Sample((2, 2, 3), "large", ONE))
+BATCHES_FIRST = (*lines((0, 2, 3), (2, 3, 3), (1, 1, 3), (3, 3), (2, 9, 3), (8, 3)), Sample((2, 2, 3), "large", ONE))
+RAGGED = lines((1, 2, 3), (2, 3, 3), (3, 4, 3), (4, 1, 3), (2, 1, 3), (9, 3, 3), (3, 9, 3))
+DROPPED = lines((2, 0, 3), (2, 2, 3), (1, 1, 3), (3, 3), (8, 2, 3), modes=BOTH)
 STEPS = (*lines((0, 3), (4, 3), (1, 3), (3,)), Sample((2, 3), "kink", ONE), Sample((2, 3), "large", ONE))
 
 

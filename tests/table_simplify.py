@@ -12,6 +12,7 @@ import numpy as np
 
 from slalom.core.graph import Equation, Graph, Input, Output, Type
 from slalom.core.ops import TABLE
+from slalom.core.scan import SCAN, Body
 from slalom.core.tensor import check_operands
 
 
@@ -40,7 +41,7 @@ class Maker:
         return value
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        prim = TABLE[name.rstrip("_")]
+        prim = SCAN if name == "scan" else TABLE[name.rstrip("_")]
 
         def line(*inputs: int, **params: Any) -> int:
             value = self._value(*check_operands(prim, [self.types[i] for i in inputs], params))
@@ -53,6 +54,18 @@ class Maker:
         outputs = tuple(Output(value, "result", f"result {i}") for i, value in enumerate(outs))
         types, inputs, equations = tuple(self.types), tuple(self.inputs), tuple(self.equations)
         return Graph(types, inputs, self.constants, equations, outputs).check()
+
+
+def _step() -> Body:
+    """A step of a loop that can be simplified: x + c + 0 of a carry x and a piece c."""
+    m = Maker()
+    x, c = m.arg(3), m.arg(3)
+    return Body(m.graph(m.add(m.alias(m.add(x, c)), m.const(0.0))), carries=1, pieces=1)
+
+
+def _empty_step() -> Body:
+    m = Maker()
+    return Body(m.graph(m.add(m.arg(0), m.arg(0))), carries=1, pieces=1)
 
 
 Case = tuple[Callable[[Maker], int | tuple[int, ...]], str, set[str] | None]
@@ -502,6 +515,16 @@ PRODUCTS: dict[str, Case] = {
         ),
         "matmul sum transpose",
         set(),
+    ),
+    "the step of a loop": (
+        lambda m: m.scan(m.arg(3), m.arg(5, 3), body=_step(), steps=5, reverse=True),
+        "scan",
+        {"simpler_step"},
+    ),
+    "a loop over nothing": (
+        lambda m: m.scan(m.arg(0), m.arg(5, 0), body=_empty_step(), steps=5, reverse=False),
+        "",
+        {"nothing", "simpler_step"},
     ),
     "axes of a sum": (
         lambda m: m.reshape(m.sum(m.matmul(m.arg(4, 5), m.arg(5, 2)), axes=(1,), keepdims=False), shape=(4, 1)),

@@ -13,6 +13,7 @@ import slalom
 from slalom import compile as staged
 from slalom import nn
 from slalom.compiler import llvm, lower
+from slalom.compiler.calls import Repeat
 from slalom.compiler.native import native
 from slalom.compiler.program import Program
 from slalom.compiler.signature import Templates
@@ -55,7 +56,7 @@ def calls(graph: Graph, targets: dict[int, int], templates: Templates, patch: py
     """All that the calls of a program say, lowered with these templates."""
     patch.setattr(lower, "Templates", lambda: templates)
     program = Program(graph, targets)
-    found = program.lowered.calls
+    found = [one for call in program.lowered.calls for one in (call.calls if isinstance(call, Repeat) else (call,))]
     return [
         (key, call.words, call.tasks, call.writes, call.reads, call.checks, call.flops, call.loops, call.ways)
         for key, call in zip(llvm.keys([call.builder for call in found]), found, strict=True)
@@ -161,4 +162,6 @@ def test_longer_sequences_have_the_same_program_and_write_no_more_kernels(
         assert calls(graph, targets, counting, monkeypatch) == calls(graph, targets, Forgetful(), monkeypatch)
         written.append((counting.written, counting.given))
     (few, calls_of_few), (more, calls_of_more) = written
-    assert few == more and calls_of_few < calls_of_more, f"{written}"
+    assert few == more, f"{written}"
+    # A loop over time steps is the same however long it is.
+    assert calls_of_few == calls_of_more if name == "LSTM" else calls_of_few < calls_of_more, f"{written}"

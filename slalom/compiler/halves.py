@@ -7,10 +7,9 @@ an output is read again, another value is kept, and one that only looks at anoth
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from slalom.core.graph import Equation, Graph, Input, Output, Type
+from slalom.core.graph import Graph, Input, Output
 from slalom.core.ops.structural import ALIAS
 
 __all__ = ["Halves", "Source", "cut"]
@@ -72,14 +71,12 @@ def cut(graph: Graph, cotangents: set[int], gradients: range, lasting: set[int])
             taken[value] = Source("kept", len(kept))
             kept.append(value)
     return Halves(
-        _part(
-            graph,
+        graph.part(
             [place for i, place in enumerate(graph.inputs) if i not in cotangents],
             forward,
             [*early, *(Output(value, "result", f"kept {i}") for i, value in enumerate(kept))],
         ),
-        _part(
-            graph,
+        graph.part(
             [Input(value, "argument", f"{source.kind} {source.number}") for value, source in taken.items()],
             backward,
             [graph.outputs[i] for i in gradients],
@@ -124,25 +121,3 @@ def _needed(graph: Graph, values: list[int]) -> set[int]:
             if value in graph.made:
                 stack.extend(graph.made[value].inputs)
     return found
-
-
-def _part(graph: Graph, inputs: list[Input], made: set[int], outputs: list[Output]) -> Graph:
-    """The equations that make some values, as a graph of their own."""
-    equations = [eq for eq in graph.equations if eq.out in made]
-    numbers: dict[int, int] = {}
-    types: list[Type] = []
-
-    def number(value: int) -> int:
-        numbers[value] = len(types)
-        types.append(graph.types[value])
-        return numbers[value]
-
-    read = {value for eq in equations for value in eq.inputs} | {output.value for output in outputs}
-    new_inputs = tuple([replace(place, value=number(place.value)) for place in inputs])
-    constants = {number(value): array for value, array in graph.constants.items() if value in read}
-    new_equations: list[Equation] = []
-    for eq in equations:
-        operands = tuple([numbers[value] for value in eq.inputs])
-        new_equations.append(replace(eq, inputs=operands, out=number(eq.out)))
-    new_outputs = tuple([replace(output, value=numbers[output.value]) for output in outputs])
-    return Graph(tuple(types), new_inputs, constants, tuple(new_equations), new_outputs).check()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from slalom.compiler import gemm, windows
 from slalom.compiler.arrange import arrange
 from slalom.compiler.bands import Bands
+from slalom.compiler.calls import Call, Lowered, Repeat
 from slalom.compiler.index import Expr, strides_of, substituted
 from slalom.compiler.indexed import EMITTERS
 from slalom.compiler.ir import LANES, STATUS, Builder, Memory
@@ -16,8 +17,10 @@ from slalom.compiler.keeping import CHEAP
 from slalom.compiler.loops import Nest
 from slalom.compiler.nodes import Apply, Kernel, Read, Schedule, Windows, walk
 from slalom.compiler.pointwise import memory_scalar
+from slalom.compiler.schedule import schedule
 from slalom.compiler.signature import Signature, Templates, Written
 from slalom.core.primitive import Array
+from slalom.core.scan import Body
 from slalom.core.shape import Shape, size
 
 BLOCK: Final = 16
@@ -42,44 +45,10 @@ SHORT: Final = 4
 """Operations on the sums of a product that may be written once for each register of a tile."""
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a kernel. ``words``: what its argument words hold, a Memory or a number · ``writes``, ``reads``: the
-    values in memory that it touches · ``checks``: whether it may report an index out of range · ``flops``: elementary
-    operations, from the extents of the graph · ``loops``: its loops in words."""
-
-    kernel: Kernel | None
-    builder: Builder
-    tasks: int
-    words: tuple[Memory | int, ...]
-    writes: tuple[int, ...]
-    reads: frozenset[int]
-    checks: bool = False
-    flops: int = 0
-    loops: tuple[str, ...] = ()
-    ways: int = 1
-    """Among how many threads it is worth sharing."""
-
-    def __str__(self) -> str:
-        name = "pack" if self.kernel is None else f"{self.kernel.kind} {list(self.kernel.space)}"
-        return f"{name} → {', '.join(f'%{v}' for v in self.writes)}"
-
-
-@dataclass(eq=False)
-class Lowered:
-    """The calls, and the sizes in bytes of the memory that they need beside the values of the graph."""
-
-    schedule: Schedule
-    calls: list[Call] = field(default_factory=list)
-    scratch: dict[int, int] = field(default_factory=dict)
-    tables: dict[int, Array] = field(default_factory=dict)
-    """Constants beside those of the graph."""
-
-
-def lower(schedule: Schedule, register_bytes: int = 64, threads: int = 1) -> Lowered:
+def lower(kernels: Schedule, register_bytes: int = 64, threads: int = 1) -> Lowered:
     """The calls of a schedule, for so many threads. Those that write state come last where they can."""
-    lowering = _Lowering(schedule, register_bytes, threads)
-    for kernel in _ordered(schedule):
+    lowering = _Lowering(kernels, register_bytes, threads)
+    for kernel in _ordered(kernels):
         lowering.add(kernel)
     return lowering.lowered
 
@@ -106,6 +75,7 @@ class _Lowering:
         self.packed: dict[Any, int] = {}
         self.templates = Templates()
         self.bands = Bands(schedule.graph)
+        self.steps: dict[Body, tuple[Lowered, tuple[Call, ...], int]] = {}
 
     def add(self, kernel: Kernel) -> None:
         if kernel.windows is not None:
@@ -114,6 +84,8 @@ class _Lowering:
             self._product(kernel)
         elif kernel.kind == "index":
             self._index(kernel)
+        elif kernel.kind == "loop":
+            self._loop(kernel)
         elif kernel.kind == "sweep" and self._turned(kernel):
             pass
         elif kernel.kind != "join":
@@ -177,6 +149,35 @@ class _Lowering:
         words = [meanings[word] if isinstance(word, tuple) else word for word in written.words]
         self._call(kernel, written._replace(words=words), size(out.shape), writes)
 
+    # --- loops over time steps ------------------------------------------------------------------------------------
+    def _loop(self, kernel: Kernel) -> None:
+        eq = kernel.eq
+        assert eq is not None
+        body: Body = eq.params["body"]
+        step, calls, once = self._step(body)
+        operands = tuple([self.schedule.address(v, at)[0] for v, at in kernel.operands if at is not None])
+        room = self._scratch(0)  # as much as the memory plan of a step says
+        self.lowered.calls.append(
+            Repeat(kernel, body, step, calls, once, operands, eq.out, room, eq.params["steps"], eq.params["reverse"])
+        )
+
+    def _step(self, body: Body) -> tuple[Lowered, tuple[Call, ...], int]:
+        """A step, its calls, and how many of them, the first, do the same at all steps."""
+        known = self.steps.get(body)
+        if known is None:
+            step = lower(schedule(body.graph), self.register_bytes, self.threads)
+            fixed = {place.value for place in body.graph.inputs[body.carries + body.pieces :]}
+            calls = [call for call in step.calls if isinstance(call, Call)]
+            if len(calls) < len(step.calls):
+                raise AssertionError("a loop in a step of a loop")
+            same = _same(step, calls, fixed | body.graph.constants.keys() | step.tables.keys())
+            pairs = list(zip(calls, same, strict=True))
+            calls = [*(call for call, once in pairs if once), *(call for call, once in pairs if not once)]
+            step.calls[:] = calls
+            known = self.steps[body] = step, tuple(calls), sum(same)
+        return known
+
+    # --- sweeps that transpose ------------------------------------------------------------------------------------
     def _turned(self, kernel: Kernel) -> bool:
         """Write a sweep that only transposes a matrix, or several, block by block; False for others."""
         (value, body), *others = kernel.bodies.items()
@@ -227,7 +228,8 @@ class _Lowering:
         a_row, a_k = a_at.coefficient(m), a_at.coefficient(k)
         a_tile = product.rows * a_row
         apart = a_k * dtype.itemsize if a_row == 1 else 0
-        if apart >= SPREAD and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
+        spread = apart >= SPREAD or (apart and apart % CROWDED == 0)
+        if spread and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
             packing = gemm.Packing(scalar, product.rows, "rows")
             a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
@@ -338,6 +340,18 @@ class _Lowering:
         written = self.templates.get(structure, (operands.source, operands.panels), write)
         writes = None if kernel is not None else (operands.panels.value,)
         self._call(kernel, written, writes=writes, moved=batch * operands.k * operands.n)
+
+
+def _same(step: Lowered, calls: Iterable[Call], fixed: set[int]) -> list[bool]:
+    """Which calls of a step do the same at each of them: they read nothing but what does not change, and write nothing
+    that each step hands out."""
+    outputs, found = {step.schedule.holder(v) for v in step.schedule.roots.values()}, []
+    for call in calls:
+        same = fixed.issuperset(call.reads) and outputs.isdisjoint(map(step.schedule.holder, call.writes))
+        found.append(same and not call.checks)
+        if found[-1]:
+            fixed.update(call.writes)
+    return found
 
 
 def _is_short(kernel: Kernel) -> bool:

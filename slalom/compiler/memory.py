@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from slalom.compiler.lower import Call, Lowered
+from slalom.compiler.calls import Call, Lowered, Repeat
 from slalom.compiler.nodes import Kernel, reads
 
 ALIGN: Final = 64
@@ -51,12 +51,18 @@ class Plan:
     commit: int = 0
     in_place: dict[int, int] = field(default_factory=dict)
     """Output number → input number, where the output is the input's own memory."""
+    steps: dict[Lowered, Plan] = field(default_factory=dict)
+    """By the step of a loop, where its values live …"""
+    constants: dict[Lowered, dict[int, int]] = field(default_factory=dict)
+    """… and the numbers that its constants have here."""
 
     def __str__(self) -> str:
         lines = [f"arena of {self.arena} bytes, commit before call {self.commit}"]
         lines += [f"  %{v}: {place}" for v, place in sorted(self.places.items())]
         lines += [f"  output {output}: in place of input {given}" for output, given in self.in_place.items()]
         lines += [f"  at the end: {copy}" for copy in self.copies]
+        for step in self.steps.values():
+            lines += ["  in each step of a loop:", *(f"    {line}" for line in str(step).splitlines())]
         return "\n".join(lines)
 
 
@@ -70,7 +76,8 @@ def plan(lowered: Lowered, targets: dict[int, int], guard: int | None = None) ->
 
 
 class _Planner:
-    def __init__(self, lowered: Lowered, targets: dict[int, int], guard: int | None) -> None:
+    def __init__(self, lowered: Lowered, targets: dict[int, int], guard: int | None, lasting: int = 0) -> None:
+        self.lasting = lasting  # so many calls are made once, and what they leave behind stays
         self.lowered, self.targets, self.guard = lowered, targets, guard
         self.graph, self.calls, self.roots = lowered.schedule.graph, lowered.calls, lowered.schedule.roots
         self.holder = lowered.schedule.holder
@@ -78,6 +85,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         graph, found = self.graph, self.found
+        self._steps()
         for i, given in enumerate(graph.inputs):
             found.places[given.value] = Place("input", i)
         for value in (*graph.constants, *self.lowered.tables):
@@ -89,13 +97,26 @@ class _Planner:
         self._copies()
         return found
 
+    def _steps(self) -> None:
+        """Plan the steps of loops, of which several may have the same."""
+        found, free = self.found, 1 + max([*self.lowered.constants, *self.lowered.scratch, len(self.graph.types)])
+        for call in self.calls:
+            if not isinstance(call, Repeat):
+                continue
+            if call.step not in found.steps:
+                found.steps[call.step] = _Planner(call.step, {}, None, lasting=call.once).plan()
+                found.constants[call.step] = {v: free + i for i, v in enumerate(call.step.constants)}
+                free += len(call.step.constants)
+                found.places |= {n: Place("constant", n) for n in found.constants[call.step].values()}
+            self.lowered.scratch[call.room] = max(found.steps[call.step].arena, ALIGN)
+
     def _copies(self) -> None:
         """Copy what lies elsewhere; first aside, what an earlier copy would overwrite (states that are swapped)."""
         found, taken = self.found, set[Place]()
         aside: list[Copy] = []
         for i, output in enumerate(self.graph.outputs):
             root, target = self.roots[output.value], self._target(i)
-            place, bytes = found.places[root], self._bytes(root)
+            place, bytes = found.places[root], self.lowered.bytes_of(root)
             if place == target:
                 continue
             if place in taken:
@@ -142,7 +163,7 @@ class _Planner:
         copied = any(self.roots[o.value] == value for o in self.graph.outputs)
         return len(self.calls) if copied else last
 
-    def _may_replace(self, call: Call, root: int, old: int) -> bool:
+    def _may_replace(self, call: Call | Repeat, root: int, old: int) -> bool:
         """Whether a call may write a value over another: it reads that, if at all, at the same element only."""
         kernel = call.kernel
         if old not in call.reads:
@@ -160,13 +181,14 @@ class _Planner:
         for n, call in enumerate(self.calls):
             for value in map(self.holder, (*call.writes, *call.reads)):
                 if value not in places:
-                    lives.setdefault(value, [n, n])[1] = n
+                    life = lives.setdefault(value, [n, n])
+                    life[1] = max(life[1], len(self.calls) if n < self.lasting else n)
         for output in self.graph.outputs:
             if self.roots[output.value] in lives:
                 lives[self.roots[output.value]][1] = len(self.calls)
         taken: list[tuple[int, int, int, int]] = []  # from and to which byte, by that, and from and to which call
-        for value, (first, last) in sorted(lives.items(), key=lambda item: (-self._bytes(item[0]), item[0])):
-            need = -(-self._bytes(value) // ALIGN) * ALIGN
+        for value, (first, last) in sorted(lives.items(), key=lambda item: (-self.lowered.bytes_of(item[0]), item[0])):
+            need = -(-self.lowered.bytes_of(value) // ALIGN) * ALIGN
             need = need + SKEW if need >= 4096 else max(need, ALIGN)
             start = 0
             for low, high, a, b in taken:
@@ -177,12 +199,6 @@ class _Planner:
             insort(taken, (start, start + need, first, last))
             places[value] = Place("arena", start)
             found.arena = max(found.arena, start + need)
-
-    def _bytes(self, value: int) -> int:
-        scratch = self.lowered.scratch.get(value)
-        if scratch is not None:
-            return scratch
-        return self.lowered.schedule.elements(value) * self.graph.types[value].dtype.itemsize
 
 
 def _reads_of(kernel: Kernel, value: int) -> Iterator[tuple]:  # type: ignore[type-arg]

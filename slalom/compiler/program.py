@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from slalom.compiler import cache, llvm, memory, outline, runtime, threads, walker
+from slalom.compiler.calls import Lowered, Repeat
 from slalom.compiler.ir import STATUS, Builder, Memory
-from slalom.compiler.lower import Call, Lowered, lower
-from slalom.compiler.memory import Place
+from slalom.compiler.lower import lower
 from slalom.compiler.nodes import Schedule
 from slalom.compiler.outline import Outline, Step, Word
+from slalom.compiler.repeat import Moving, Places, Row, copying, row_of
 from slalom.compiler.schedule import schedule
 from slalom.compiler.simplify import simplify
 from slalom.compiler.split import split
@@ -130,72 +131,117 @@ class Program:
 
     @property
     def cost(self) -> list[Cost]:
-        """What each call takes, counted from the extents of the graph."""
-        return [Cost(str(call), call.flops, self._bytes(call)) for call in self.lowered.calls]
-
-    def _bytes(self, call: Call) -> int:
-        types, scratch = self.kernels.graph.types, self.lowered.scratch
-        scratch = scratch | {number: table.nbytes for number, table in self.lowered.tables.items()}
-        values = {*call.reads, *call.writes}
-        return sum(scratch.get(v) or self.kernels.elements(v) * types[v].dtype.itemsize for v in values)
+        """What each call takes, counted from the extents of the graph; for those of loops, all steps together."""
+        return [
+            Cost(row.label if times == 1 else f"{times} × {row.label}", times * row.flops, times * row.bytes)
+            for part, times in self.parts
+            for row in part
+        ]
 
     def _distinct(self) -> list[Builder]:
-        builders = [call.builder for call in self.lowered.calls]
+        builders = [row.builder for part, _ in self.parts for row in part]
         return list(dict(zip(llvm.keys(builders), builders, strict=True)).values())
+
+    def totals(self, times: Sequence[float]) -> list[float]:
+        """By ``cost``, how long its calls took, from the times of all ``calls``."""
+        found, at = [], 0
+        for rows, count in self.parts:
+            end = at + len(rows) * count
+            found += [sum(times[at + i : end : len(rows)]) for i in range(len(rows))]
+            at = end
+        return found
+
+    @cached_property
+    def parts(self) -> list[tuple[list[Row], int]]:
+        """All calls in their order, in parts: those of a part are made so many times."""
+        plan, lowered, copier = self.memory, self.lowered, _copier()
+        parts: list[tuple[list[Row], int]] = []
+        for n, call in enumerate(lowered.calls):
+            if isinstance(call, Repeat):
+                once, each = Places(call, plan.steps[call.step], plan.constants[call.step]).rows(copier)
+                parts += [(once, 1), (each, call.steps)]
+            else:
+                parts.append(([row_of(call, lowered, map(Moving, call.words), n == plan.commit)], 1))
+        copies = [
+            copying(copier, Moving(copy.target), Moving(copy.source), copy.bytes, n == plan.commit)
+            for n, copy in enumerate(plan.copies, len(lowered.calls))
+        ]
+        return [*parts, (copies, 1)]
 
     def _compiled(self, beside: Sequence[Builder]) -> tuple[Outline, list[int]]:
         """Go through all stages."""
-        plan, calls = self.memory, self.lowered.calls
-        copies = [(copy, _copier()) for copy in plan.copies]
-        builders = [call.builder for call in calls] + [b for _, b in copies]
+        rows = [row for part, _ in self.parts for row in part]
+        builders = [row.builder for row in rows]
         others = [] if self._target is not None else [*walker.CODE.missing, *beside]
         addresses = llvm.load([*builders, *others], target=self._target)[: len(builders)]
-        rows: list[tuple[Sequence[Memory | Place | int], int, int, int]]
-        rows = [(call.words, call.tasks, call.ways, call.flops) for call in calls]
-        rows += [((copy.target, copy.source, copy.bytes), 1, 1, 0) for copy, _ in copies]
         steps = tuple(
-            Step(n, tasks, ways, flops, n == plan.commit, tuple(self._word(word) for word in words))
-            for n, (words, tasks, ways, flops) in enumerate(rows)
+            Step(n, row.tasks, row.ways, row.flops, row.commit, tuple(map(self._word, row.words)))
+            for n, row in enumerate(rows)
         )
         used = {word[1] for step in steps for word in step.words if isinstance(word, tuple) and word[0] == "constant"}
-        known = self.graph.constants | self.lowered.tables
+        known = dict(self.lowered.constants)
+        for body, numbers in self.memory.constants.items():
+            known |= {number: body.constants[v] for v, number in numbers.items()}
         constants = {v: np.ascontiguousarray(known[v]) for v in used}
-        return Outline(tuple(llvm.keys(builders)), steps, plan.arena, constants), addresses
+        ends = np.cumsum([len(part) for part, _ in self.parts]).tolist()
+        loops = [
+            (end - len(part), end, times) for end, (part, times) in zip(ends, self.parts, strict=True) if times > 1
+        ]
+        return Outline(tuple(llvm.keys(builders)), steps, self.memory.arena, constants, tuple(loops)), addresses
 
-    def _word(self, word: Memory | Place | int) -> Word:
+    def _word(self, at: Moving) -> Word:
         """What an argument word holds, with places instead of values."""
+        word, stride = at
         if word == STATUS:
             return "status", 0, 0
         if isinstance(word, int):
             return int(word)
         place, offset = (self.memory.places[word.value], word.offset) if isinstance(word, Memory) else (word, 0)
-        return place.where, place.number, offset
+        return (place.where, place.number, offset, stride) if stride else (place.where, place.number, offset)
 
     # --- memory ---------------------------------------------------------------------------------------------------
     def _lay_out(self, found: Outline, addresses: list[int]) -> None:
         """Write the argument words of all calls, and note which of them depend on where inputs and outputs are."""
         self._arena, self._constants = aligned(found.arena), found.constants
-        starts = np.cumsum([0, *(len(step.words) for step in found.steps)]).tolist()
-        self._memory = aligned(8 * starts[-1])
+        parts = found.parts
+        self._memory = aligned(8 * sum(times * sum(len(step.words) for step in steps) for steps, times in parts))
         self.words = self._memory.data.cast("q")
-        base = address(self._memory)
-        fixed = {"arena": address(self._arena)}
-        constants = {n: address(array) for n, array in found.constants.items()}
-        self.flops = sum(step.flops for step in found.steps)
+        self.flops = sum(times * step.flops for steps, times in parts for step in steps)
         self.calls: list[threads.Call] = []
         self._changing: dict[str, list[tuple[int, int, int]]] = {"input": [], "output": [], "status": []}
-        for step, start in zip(found.steps, starts, strict=False):
-            args = base + 8 * start
-            self.calls.append(threads.Call(addresses[step.kernel], args, step.tasks, step.ways, commit=step.commit))
-            for i, word in enumerate(step.words, start):
-                if isinstance(word, int):
-                    self.words[i] = word
-                    continue
-                where, number, offset = word
-                if where in self._changing:
-                    self._changing[where].append((i, number, offset))
-                else:
-                    self.words[i] = (fixed["arena"] + number if where == "arena" else constants[number]) + offset
+        self._fixed = {n: address(array) for n, array in found.constants.items()}
+        at = 0
+        for steps, times in parts:
+            at = self._lay_out_part(steps, times, at, addresses)
+
+    def _lay_out_part(self, steps: Sequence[Step], times: int, at: int, addresses: list[int]) -> int:
+        """Write the words of steps that are made so many times, from word ``at`` on; where those after them begin."""
+        words = [word for step in steps for word in step.words]
+        base, strides = np.zeros(len(words), np.int64), np.zeros(len(words), np.int64)
+        arena, first, changing = address(self._arena), address(self._memory), []
+        for i, word in enumerate(words):
+            if isinstance(word, int):
+                base[i] = word
+                continue
+            where, number, offset, *stride = word
+            strides[i] = sum(stride)
+            if where in self._changing:
+                changing.append((i, where, number, offset))
+            else:
+                base[i] = (arena + number if where == "arena" else self._fixed[number]) + offset
+        for n in range(times):
+            now = at + n * len(words)
+            for i, where, number, offset in changing:
+                self._changing[where].append((now + i, number, offset + n * int(strides[i])))
+            for step in steps:
+                args = first + 8 * now
+                call = threads.Call(addresses[step.kernel], args, step.tasks, step.ways, commit=step.commit)
+                self.calls.append(call)
+                now += len(step.words)
+        end = at + times * len(words)
+        block = base + np.arange(times)[:, None] * strides
+        self._memory.view(np.int64)[at:end] = block.ravel()
+        return end
 
     def words_for(self, where: str, number: int) -> list[tuple[int, int]]:
         """Where the address of an input or output stands among ``words``, and what is added to it."""

@@ -1,10 +1,10 @@
 """Schedule: a graph cut into kernels, the pieces that become one loop nest each.
 
-Five kinds: **product** (a matmul with the elementwise work on its result), **row** and **column** (sums and maxima over
-the last or over leading axes, with all that is computed over the same elements), **sweep** (elementwise work alone)
-and **index** (sorting, scans, scatters: templates of their own). Views are never computed: they become index
-expressions. What is cheap is computed again where it is needed instead of stored. A concatenation (a **join**) is no
-work either: its pieces are computed in its memory.
+Six kinds: **product** (a matmul with the elementwise work on its result), **row** and **column** (sums and maxima over
+the last or over leading axes, with all that is computed over the same elements), **sweep** (elementwise work alone),
+**index** (sorting, scatters: templates of their own) and **loop** (over time steps; a step is cut by itself). Views are
+never computed: they become index expressions. What is cheap is computed again where it is needed instead of stored. A
+concatenation (a **join**) is no work either: its pieces are computed in its memory.
 
 A value joins a kernel when every operand is at hand there: computed at the very same element, or finished before.
 """
@@ -115,6 +115,8 @@ class _Scheduler(Keeping):
             self._product(eq)
         elif name in OPAQUE:
             self._opaque(eq)
+        elif name == "scan":
+            self._loop(eq)
         else:
             self._join(eq)
 
@@ -148,7 +150,7 @@ class _Scheduler(Keeping):
     def _may_lie(self, value: int, flat: Expr) -> bool:
         """Whether a value may be computed inside another's memory, at ``flat``, over its own axes."""
         home, shape = self.home.get(value), self.types[value].shape
-        if home is None or home.kind == "index" or value in self.plain or value in self.parts:
+        if home is None or home.kind in ("index", "loop") or value in self.plain or value in self.parts:
             return False
         if not all(is_straight(substituted(flat, at), axes) for at, axes in self.read_at.get(value, ())):
             return False
@@ -325,6 +327,33 @@ class _Scheduler(Keeping):
         kernel = self._new("index", out, eq=eq, operands=operands)
         self.plain.add(eq.out)
         self._enter(kernel, eq.out, axes_of(out), self._ready([v for v, _ in operands]), set())
+
+    def _loop(self, eq: Equation) -> None:
+        """A loop reads its operands where they lie in a row."""
+        operands = tuple(map(self._in_a_row, eq.inputs))
+        kernel = self._new("loop", self.types[eq.out].shape, eq=eq, operands=operands)
+        self.plain.add(eq.out)
+        self._enter(kernel, eq.out, axes_of(kernel.space), self._ready([v for v, _ in operands]), set())
+
+    def _in_a_row(self, value: int) -> tuple[int, Index]:
+        """Where the first element of a value is, after which all others follow in their order."""
+        shape, root = self.types[value].shape, value
+        index: Index = axes_of(shape)
+        while (eq := self._view_of(root)) is not None:
+            assert eq.prim.index is not None, "views have one"
+            found = cases(eq.prim.index, index, [self.types[v].shape for v in eq.inputs], eq.params)
+            if len(found) != 1 or found[0].operand is None:
+                break
+            root, index = eq.inputs[found[0].operand], found[0].at
+        flat = ravel(index, self.types[root].shape)
+        begin = Expr((), flat.constant)
+        steps = zip(range(len(shape)), shape, strides_of(shape), strict=True)
+        even = flat.affine and all(flat.coefficient(i) == step for i, n, step in steps if n > 1)
+        if root in self.parts or not even or self._view_of(root) is not None:
+            root, begin = self.whole(value), ZERO
+        self._store(root)
+        self.plain.add(root)
+        return root, unravel(begin, self.types[root].shape)
 
     def _copied(self, value: int) -> None:
         """Give a view memory of its own. What it is a transpose of, as of the heads of attention, is computed there."""

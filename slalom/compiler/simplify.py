@@ -19,6 +19,7 @@ becomes what; and one row in ``tests/table_simplify.py``.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -27,6 +28,7 @@ import numpy as np
 from slalom.compiler import factors, layout  # which enter rules: about common factors, and about images
 from slalom.compiler.draft import Draft, Line, Tiles, adds_axes, rewrite, swap
 from slalom.compiler.rules import CHECKED, IMAGES, TABLES, WHOLE, rule
+from slalom.compiler.split import split
 from slalom.core.dtype import int64
 from slalom.core.graph import Graph
 from slalom.core.ops import TABLE
@@ -34,8 +36,11 @@ from slalom.core.ops import pointwise as p
 from slalom.core.ops import reductions as r
 from slalom.core.ops import structural as s
 from slalom.core.primitive import Primitive
+from slalom.core.scan import SCAN
 from slalom.core.shape import Shape, reduced, size
 
+TURNING: Final = 4
+"""How many elements may be copied into panels in the time in which one of a result is turned."""
 _NEEDS: Final = (
     frozenset[Primitive](),
     factors.NEEDS | {r.MATMUL, s.PAD, s.CONCATENATE},
@@ -70,8 +75,19 @@ def transposed_product(d: Draft, eq: Line) -> int | None:
     if product is None or not d.once(eq.inputs[0]) or axes[-1] != rank - 2:
         return None
     x, y = product.inputs
+    if _is_cheaper_left(d, x, y):
+        return None
     turned = d.emit(r.MATMUL, d.swapped(y), d.swapped(x))
     return turned if axes == swap(rank) else d.emit(s.TRANSPOSE, turned, axes=tuple([swap(rank)[a] for a in axes]))
+
+
+def _is_cheaper_left(d: Draft, x: int, y: int) -> bool:
+    """Whether the left-hand side of aᵀ·y is so much smaller than yᵀ would be that turning the result costs less: what
+    stands on the left is copied where it is a transpose."""
+    if d.made(x, s.TRANSPOSE) is None or d.made(y, s.TRANSPOSE) is not None:
+        return False
+    (m, k), n = d.shape(x)[-2:], d.shape(y)[-1]
+    return k * (n - m) > TURNING * m * n
 
 
 @rule(r.MATMUL, phase=WHOLE)
@@ -196,6 +212,20 @@ def kept_axes(d: Draft, eq: Line) -> int | None:
     return d.emit(line.prim, *line.inputs, axes=axes, keepdims=keepdims)
 
 
+# --- loops over time steps ---------------------------------------------------------------------------------------
+@rule(SCAN)
+def simpler_step(d: Draft, eq: Line) -> int | None:
+    """a loop → the same with its step simplified"""
+    body = eq.params["body"]
+    known = body.derived.get("simple")
+    if known is body:
+        return None
+    if known is None:
+        known = body.derived["simple"] = replace(body, graph=split(simplify(body.graph)).check(), derived={})
+        known.derived["simple"] = known
+    return d.emit(SCAN, *eq.inputs, **{**eq.params, "body": known})
+
+
 # --- indexed access -----------------------------------------------------------------------------------------------
 @rule(r.SCATTER_ADD, phase=CHECKED)
 def one_hot(d: Draft, eq: Line) -> int | None:
@@ -214,7 +244,7 @@ def one_hot(d: Draft, eq: Line) -> int | None:
 
 
 # --- what is empty ------------------------------------------------------------------------------------------------
-@rule(*TABLE.values())
+@rule(*TABLE.values(), SCAN)
 def nothing(d: Draft, eq: Line) -> int | None:
     """what has no elements → a constant; a sum, product, pad, fold or scatter_add of nothing → 0"""
     shape, dtype = eq.type

@@ -26,7 +26,7 @@ ELEMENTS: Final = 4096
 """From so many elements on, the sum of a matrix is cut, into at most ``PARTS``."""
 PARTS: Final = 16
 OUTPUTS: Final = 1 << 14
-"""Elements of a product up to which it pays to sum it in blocks."""
+"""Elements of a product below which it pays to sum it in blocks."""
 
 
 def split(graph: Graph) -> Graph:
@@ -81,7 +81,7 @@ def _product(d: Draft, eq: Line) -> int | None:
     if left is None or len(shape) != 2 or eq.type.dtype.kind != "f" or not (rows := _block(shape[1])):
         return None
     (m, k), n = shape, d.shape(y)[1]
-    if m * n > OUTPUTS:
+    if m * n >= OUTPUTS:
         return None
     blocks = d.reshape(left.inputs[0], (k // rows, rows, m))
     turned = d.emit(s.TRANSPOSE, blocks, axes=(0, 2, 1))

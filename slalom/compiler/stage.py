@@ -220,8 +220,7 @@ class Compiled:
             times = [min(of_call) for of_call in zip(*run.clock, strict=True)]
         finally:
             run.clock = None
-        # After the kernels there may be copies, which have no cost of their own.
-        timings = [Timing(*cost, seconds) for cost, seconds in zip(program.cost, times, strict=False)]
+        timings = [Timing(*cost, seconds) for cost, seconds in zip(program.cost, program.totals(times), strict=True)]
         return Profile(timings, fma_peak())
 
     kernels = property(lambda self: self.program.kernels, doc="The kernels that its graph is cut into.")

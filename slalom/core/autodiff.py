@@ -142,18 +142,23 @@ def _pull_back(
     kind, params = prim.kind, node.params
     out = Tensor._saved(node, node)
     inputs = [Tensor._saved(source, node) for source in node.inputs]
-    for i, source in enumerate(node.inputs):
-        if not source.live or not kind.differentiable(i) or (needed is not None and source not in needed):
-            continue
-        held = adjoints.get(source)
-        if in_place and prim.add_into is not None:
+    wanted = [
+        (i, source)
+        for i, source in enumerate(node.inputs)
+        if source.live and kind.differentiable(i) and (needed is None or source in needed)
+    ]
+    if in_place and prim.add_into is not None:
+        for _, source in wanted:
+            held = adjoints.get(source)
             if not isinstance(held, _Buffer):
                 held = adjoints[source] = _Buffer(held, source)
             prim.add_into(held.array, ct._storage.array, *[t._storage.array for t in inputs[1:]], **params)
-            continue
-        part = kind.vjp(prim, i, ct, out, inputs, params)
+        return
+    parts = kind.vjps(prim, [i for i, _ in wanted], ct, out, inputs, params)
+    for (_, source), part in zip(wanted, parts, strict=True):
         if part.shape != source.shape:
             part = part.sum_to_size(source.shape)
+        held = adjoints.get(source)
         if held is None:
             adjoints[source] = part
         elif isinstance(held, _Buffer):

@@ -5,7 +5,8 @@ Values are numbered; every value is defined once, as an input, a constant or the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -71,6 +72,27 @@ class Graph:
     def made(self) -> dict[int, Equation]:
         """By value, the equation that computes it."""
         return {eq.out: eq for eq in self.equations}
+
+    def part(self, inputs: Sequence[Input], made: Container[int], outputs: Sequence[Output]) -> Graph:
+        """The equations that make some values, as a graph of their own; ``inputs`` are given there instead."""
+        equations = [eq for eq in self.equations if eq.out in made]
+        numbers: dict[int, int] = {}
+        types: list[Type] = []
+
+        def number(value: int) -> int:
+            numbers[value] = len(types)
+            types.append(self.types[value])
+            return numbers[value]
+
+        read = {value for eq in equations for value in eq.inputs} | {output.value for output in outputs}
+        new_inputs = tuple([replace(place, value=number(place.value)) for place in inputs])
+        constants = {number(value): array for value, array in self.constants.items() if value in read}
+        new_equations: list[Equation] = []
+        for eq in equations:
+            operands = tuple([numbers[value] for value in eq.inputs])
+            new_equations.append(replace(eq, inputs=operands, out=number(eq.out)))
+        new_outputs = tuple([replace(output, value=numbers[output.value]) for output in outputs])
+        return Graph(tuple(types), new_inputs, constants, tuple(new_equations), new_outputs).check()
 
     def check(self) -> Graph:
         """Check that every value is defined once and before its use, and that every type is what the rules say.

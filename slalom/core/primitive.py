@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +53,12 @@ class Kind(ABC):
     @abstractmethod
     def vjp(self, prim: Primitive, i: int, ct: Tensor, out: Tensor, inputs: Sequence[Tensor], params: Params) -> Tensor:
         """The cotangent of input ``i``; it may still have the shape of the output (the walk sums it to shape)."""
+
+    def vjps(
+        self, prim: Primitive, wanted: Sequence[int], ct: Tensor, out: Tensor, inputs: Sequence[Tensor], params: Params
+    ) -> Iterator[Tensor]:
+        """The cotangents of several inputs, in turn."""
+        return (self.vjp(prim, i, ct, out, inputs, params) for i in wanted)
 
     @abstractmethod
     def jvp(

@@ -2,12 +2,13 @@
 
 The inputs of all time steps meet their weight in one product before the loop; a step is then one product of the state
 with its own weight, and elementwise gates. Steps are rows of one matrix (time · batch, features), so that a step's
-inputs are a slice, and the states become the result in one concatenation. So the gradient of each weight is a sum of
-products over the steps, which the compiler can join into one.
+inputs are a slice. From ``LONG`` steps on, they are one operation (``core/scan.py``): recorded once, however many there
+are, and the gradient of each weight is one product for all of them.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,13 +16,17 @@ import numpy as np
 
 from slalom.core.dtype import int64
 from slalom.core.functional.shaping import cat
+from slalom.core.graph import Type
 from slalom.core.ops import pointwise, structural
+from slalom.core.scan import Body, body_of, scan
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import DTypeError, IndexRangeError, ShapeError
 
 __all__ = ["KINDS", "Kind", "Weights", "recurrent", "recurrent_cell"]
 
 State = tuple[Tensor, ...]
+LONG: Final = 8
+"""From so many time steps on, they are one loop, whose step is recorded once."""
 
 
 class Weights(NamedTuple):
@@ -140,16 +145,54 @@ def _direction(
     """The states h of all steps, as rows in the order of time, and the states after the last step taken."""
     product, hidden = _prepared(kind, x, weights)
     batch = x.shape[0] // len(steps)
-    outs = []
-    for t in steps:
-        new = kind.step(product.narrow(0, t * batch, batch), state, hidden)
-        if running is not None:  # a sequence that has ended, or has not begun, keeps its state
-            now = running.narrow(0, t * batch, batch)
-            new = tuple([a.where(now, b) for a, b in zip(new, state, strict=True)])
-        state = new
-        outs.append(state[0])
-    out = cat(outs if steps.step > 0 else outs[::-1])
+    if len(steps) >= LONG:
+        out, state = _looped(kind, product, state, hidden, running, steps)
+    else:
+        outs = []
+        for t in steps:
+            now = None if running is None else running.narrow(0, t * batch, batch)
+            state = _step(kind, product.narrow(0, t * batch, batch), state, hidden, now)
+            outs.append(state[0])
+        out = cat(outs if steps.step > 0 else outs[::-1])
     return (out if running is None else out.where(running, 0.0)), state
+
+
+def _step(kind: Kind, x: Tensor, state: State, hidden: _Hidden, now: Tensor | None) -> State:
+    """The states after a step; of a sequence that has ended, or has not begun, they stay what they were."""
+    new = kind.step(x, state, hidden)
+    return new if now is None else tuple([a.where(now, b) for a, b in zip(new, state, strict=True)])
+
+
+def _looped(
+    kind: Kind, product: Tensor, state: State, hidden: _Hidden, running: Tensor | None, steps: range
+) -> tuple[Tensor, State]:
+    """The same as steps one after the other, as a loop."""
+    count, reverse = len(steps), steps.step < 0
+    pieces = [t.reshape(count, -1, t.shape[-1]) for t in (product, running) if t is not None]
+    fixed = [t for t in hidden if t is not None]
+    given = tuple([t is not None for t in hidden])
+    types = [
+        tuple([Type(t.shape[lead:], t.dtype) for t in group]) for lead, group in ((0, state), (1, pieces), (0, fixed))
+    ]
+    rows = scan(_body(kind, given, *types), state, pieces, fixed, steps=count, reverse=reverse)
+    out = rows[0].narrow(0, 0 if reverse else 1, count)
+    last = tuple([t.narrow(0, 0 if reverse else count, 1).squeeze(0) for t in rows])
+    return out.reshape(product.shape[0], out.shape[-1]), last
+
+
+@functools.lru_cache(maxsize=64)
+def _body(
+    kind: Kind, given: tuple[bool, ...], state: tuple[Type, ...], pieces: tuple[Type, ...], fixed: tuple[Type, ...]
+) -> Body:
+    """A step as a graph; ``given``: which of the weights there are."""
+
+    def step(*inputs: Tensor) -> State:
+        carries, rest = inputs[: len(state)], inputs[len(state) :]
+        (x, *now), weights = rest[: len(pieces)], iter(rest[len(pieces) :])
+        hidden = _Hidden(*[next(weights) if there else None for there in given])  # type: ignore[arg-type]
+        return _step(kind, x, carries, hidden, now[0] if now else None)
+
+    return body_of(step, state, pieces, fixed)
 
 
 def recurrent(

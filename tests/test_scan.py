@@ -1,0 +1,243 @@
+"""Loops over time steps as one operation: values, both derivatives and second ones, and machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from derivatives import check_derivatives
+from executors import compare
+from hypothesis import given
+from hypothesis import strategies as st
+
+import slalom
+from slalom import Tensor, nn
+from slalom.compiler.calls import Repeat
+from slalom.compiler.program import Program
+from slalom.core.graph import Type
+from slalom.core.scan import SCAN, Body, body_of, fields, scan
+from slalom.errors import ShapeError, StagingError
+
+Step = Callable[..., Sequence[Tensor]]
+
+
+class Loop(NamedTuple):
+    """A step, the shapes of its carries, pieces and fixed inputs, and how many results it has."""
+
+    step: Step
+    carries: tuple[tuple[int, ...], ...]
+    pieces: tuple[tuple[int, ...], ...]
+    fixed: tuple[tuple[int, ...], ...] = ()
+    results: int = 0
+
+
+def _elman(h: Tensor, x: Tensor, w: Tensor, b: Tensor) -> list[Tensor]:
+    return [(x + h @ w + b).tanh()]
+
+
+def _crossed(a: Tensor, b: Tensor, x: Tensor) -> list[Tensor]:
+    """Carries that change places, and one that is a result as well."""
+    new = (b * x).sin()
+    return [new, a, new + a, x * 2.0]
+
+
+def _shared(h: Tensor, w: Tensor, v: Tensor, s: Tensor) -> list[Tensor]:
+    """Weights used twice, turned, broadcast, and by themselves; no piece at all."""
+    return [(h @ w + h @ w.mT * 0.5).tanh() * s + v.reshape(1, 3).exp(), (w * w).sum(0) + v]
+
+
+def _kept(h: Tensor, x: Tensor) -> list[Tensor]:
+    return [h, x * h]
+
+
+def _scored(h: Tensor, x: Tensor, w: Tensor) -> list[Tensor]:
+    """A softmax over what is carried, and a sum that is dear to do again."""
+    return [(h.softmax(-1) @ w + x) / (1.0 + (h * h).sum(-1, keepdim=True)).sqrt()]
+
+
+LOOPS = {
+    "recurrent": Loop(_elman, ((2, 3),), ((2, 3),), ((3, 3), (3,))),
+    "carries that change places": Loop(_crossed, ((4,), (4,)), ((4,),), results=2),
+    "weights used in many ways": Loop(_shared, ((2, 3),), (), ((3, 3), (3,), ()), results=1),
+    "a carry that stays": Loop(_kept, ((3,),), ((3,),), results=1),
+    "softmax": Loop(_scored, ((2, 3),), ((2, 3),), ((3, 3),)),
+    "scalars": Loop(lambda a, x, w: [a * w + x.exp()], ((),), ((),), ((),)),
+}
+
+
+def _body(loop: Loop, dtype: Any = np.float64) -> Body:
+    groups = [[Type(shape, np.dtype(dtype)) for shape in group] for group in loop[1:4]]
+    return body_of(loop.step, *groups)
+
+
+def _arrays(loop: Loop, steps: int, dtype: Any = np.float64, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = [*loop.carries, *((steps, *shape) for shape in loop.pieces), *loop.fixed]
+    return [np.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def _looped(loop: Loop, body: Body, steps: int, reverse: bool) -> Callable[..., list[Tensor]]:
+    c, m = len(loop.carries), len(loop.pieces)
+    return lambda *t: scan(body, t[:c], t[c : c + m], t[c + m :], steps=steps, reverse=reverse)
+
+
+def _one_by_one(loop: Loop, steps: int, reverse: bool) -> Callable[..., list[Tensor]]:
+    """The same in Python."""
+    c, m = len(loop.carries), len(loop.pieces)
+
+    def run(*t: Tensor) -> list[Tensor]:
+        carries, rows = t[:c], [[each] for each in t[:c]] + [[] for _ in range(loop.results)]
+        for i in reversed(range(steps)) if reverse else range(steps):
+            out = loop.step(*carries, *(x[i] for x in t[c : c + m]), *t[c + m :])
+            carries = tuple(out[:c])
+            for row, value in zip(rows, out, strict=True):
+                row.append(value)
+        return [slalom.stack(row[::-1] if reverse else row) for row in rows]
+
+    return run
+
+
+def _flat(function: Callable[..., list[Tensor]]) -> Callable[..., Tensor]:
+    return lambda *t: slalom.cat([out.reshape(-1) for out in function(*t)])
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_is_its_steps_one_after_the_other(name: str, reverse: bool) -> None:
+    loop = LOOPS[name]
+    arrays = _arrays(loop, 5)
+    tensors = [Tensor(a) for a in arrays]
+    looped, plain = _flat(_looped(loop, _body(loop), 5, reverse)), _flat(_one_by_one(loop, 5, reverse))
+    np.testing.assert_allclose(looped(*tensors).numpy(), plain(*tensors).numpy(), rtol=1e-12)
+    check_derivatives(looped, arrays)
+    weights = Tensor(np.random.default_rng(1).normal(size=plain(*tensors).shape))
+    for which in range(len(arrays)):  # each input by itself: what is not wanted is not computed
+        got, want = [slalom.grad(lambda *t, f=f: (f(*t) * weights).sum(), which)(*tensors) for f in (looped, plain)]
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_compiled_loops_and_their_ways_back_are_the_oracles(name: str) -> None:
+    loop = LOOPS[name]
+    for reverse in (False, True):
+        function = _flat(_looped(loop, _body(loop, np.float32), 9, reverse))
+        numbers = tuple(range(len(_arrays(loop, 9))))
+
+        def step(*t: Tensor, f: Any = function, numbers: Any = numbers) -> tuple[Any, Any]:
+            return f(*t), slalom.grad(lambda *t: (f(*t) * f(*t)).sum(), numbers)(*t)
+
+        compiled = slalom.compile(step)  # beside NumPy's executor: see conftest
+        arrays = _arrays(loop, 9, np.float32)
+        compiled(*map(Tensor, arrays))
+        graph = compiled.graph
+        assert {eq.prim.name for eq in graph.equations} >= {"scan"}
+        compare(graph, arrays)  # between guard pages
+
+
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 12), st.booleans(), st.booleans())
+def test_compiled_loops_of_any_size(batch: int, units: int, steps: int, reverse: bool, strided: bool) -> None:
+    """Also where pieces are views of a larger array."""
+    loop = Loop(_elman, ((batch, units),), ((batch, units),), ((units, units), (units,)))
+    body = _body(loop, np.float32)
+
+    def run(h: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        pieces = x.transpose(0, 1)[:, :batch] if strided else x[1:]
+        return scan(body, [h], [pieces], [w, b], steps=steps, reverse=reverse)[0] * 2.0
+
+    rng = np.random.default_rng(batch + 10 * units)
+    shape = (batch + 1, steps, units) if strided else (steps + 1, batch, units)
+    arrays = [rng.normal(size=s).astype(np.float32) for s in ((batch, units), shape, (units, units), (units,))]
+    compiled = slalom.compile(run)
+    compiled(*map(Tensor, arrays))
+    compare(compiled.graph, arrays)
+
+
+def test_what_a_step_reads_is_checked() -> None:
+    of = Type((3,), np.dtype(np.float32))
+    outside = slalom.ones(3)
+    with pytest.raises(AssertionError, match="not among its arguments"):
+        body_of(lambda h: [h + outside], [of], [], [])
+    with pytest.raises(StagingError, match="while staging"):
+        body_of(lambda h: [h * float(h.sum())], [of], [], [])
+    with pytest.raises(ShapeError, match="what a step carries"):
+        body_of(lambda h: [h.sum()], [of], [], [])
+    body = body_of(lambda h, x: [h + x], [of], [of], [])
+    for shapes, steps in ([(3,), (2, 3)], 4), ([(2,), (4, 3)], 4), ([(3,), (0, 3)], 0):
+        h, x = [slalom.ones(*shape) for shape in shapes]
+        with pytest.raises(ShapeError, match="scan"):
+            scan(body, [h], [x], [], steps=steps)
+    with pytest.raises(ShapeError, match="scan"):
+        scan(body, [slalom.ones(3, dtype=slalom.float64)], [slalom.ones(4, 3)], [], steps=4)
+
+
+def test_gradients_of_weights_are_one_product_for_all_steps() -> None:
+    """No sum that grows from step to step: the way back carries the state's cotangent alone."""
+    loop = LOOPS["recurrent"]
+    body, arrays = _body(loop), _arrays(loop, 20)
+
+    def step(*t: Tensor) -> Any:
+        return slalom.grad(lambda *t: _flat(_looped(loop, body, 20, False))(*t).sum(), (0, 1, 2, 3))(*t)
+
+    compiled = slalom.compile(step)
+    compiled(*map(Tensor, arrays))
+    loops = [eq for eq in compiled.graph.equations if eq.prim is SCAN]
+    back = loops[-1].params["body"]
+    assert len(loops) == 2 and back.carries == 1
+    assert [of.shape for of in back.outputs] == [(2, 3), (2, 3)], "the carry, and what piece and weights share"
+
+
+def test_large_outputs_are_kept_apart_in_the_cache() -> None:
+    of = Type((64, 32), np.dtype(np.float32))
+    body = body_of(lambda h, x: [h + x, h * x, x], [of], [of], [])
+    first, second, third = fields(body, 16)
+    for a, b in ((first, second), (second, third)):
+        assert b.begin > a.end and (b.begin - a.begin) * 4 % 4096
+    small = fields(_body(LOOPS["scalars"]), 3)
+    assert [f.begin for f in small] == [0]
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+def _program(kind: str, steps: int) -> Program:
+    layer = getattr(nn, kind)(5, 8, num_layers=2, bidirectional=True)
+    lengths = slalom.tensor([steps, 3])
+
+    @slalom.compile
+    def step(x: Tensor) -> Tensor:
+        out, _ = layer(x, lengths=lengths)
+        loss = (out * out).sum()
+        loss.backward()
+        return loss
+
+    step(slalom.randn(steps, 2, 5))
+    return step.program
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_the_program_of_a_network_does_not_grow_with_the_time_steps(kind: str) -> None:
+    few, many = _program(kind, 300), _program(kind, 600)
+    assert len(few.source.equations) == len(many.source.equations), "recorded"
+    assert len(few.lowered.calls) == len(many.lowered.calls), "lowered"
+    loops = [call for call in many.lowered.calls if isinstance(call, Repeat)]
+    assert [(loop.steps, loop.reverse) for loop in loops].count((600, True)) == 4
+    assert len(loops) == 8, "two layers, two directions, both ways"
+    assert any(loop.once for loop in loops), "weights are packed once"
+    assert f"{many.cost}".count("600 × ") == f"{few.cost}".count("300 × ") > 0
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("lengths", [None, [12, 5, 0]], ids=["full", "ragged"])
+def test_recorded_networks_learn_as_those_run_step_by_step(kind: str, lengths: list[int] | None) -> None:
+    slalom.manual_seed(0)
+    layer = getattr(nn, kind)(5, 7, num_layers=2, bidirectional=True)
+    x = slalom.randn(12, 3, 5, requires_grad=True)
+    learned = [x, *layer.parameters()]
+
+    def step(x: Tensor) -> tuple[Tensor, ...]:
+        out, last = layer(x, lengths=lengths)
+        states = last if isinstance(last, tuple) else (last,)
+        return slalom.autograd.grad((out * out.sin()).sum() + sum((s * s).sum() for s in states), learned)
+
+    for got, want in zip(slalom.compile(step)(x), step(x), strict=True):
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=2e-5, atol=2e-6)
