@@ -1,7 +1,7 @@
 """Slalom trains neural networks on the CPU you have, and lets you see every step of it.
 
 Names and semantics are PyTorch's for tensors, layers, losses, optimizers and loops, scikit-learn's for estimators,
-JAX's for ``grad``, ``jvp``, ``vjp``. Layers above ``train`` are imported at their first use.
+JAX's for ``grad``, ``jvp``, ``vjp``, ``scan``. Layers above ``train`` are imported at their first use.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from slalom.core.functional.dropout import dropout
 from slalom.core.functional.indexing import *
 from slalom.core.functional.padding import pad
 from slalom.core.functional.reduce import *
+from slalom.core.functional.scanning import scan
 from slalom.core.functional.shaping import *
 from slalom.core.functional.shaping import device
 from slalom.core.random import *

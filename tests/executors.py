@@ -28,7 +28,7 @@ from slalom.core.ops import TABLE
 from slalom.core.ops.pointwise import ERF
 from slalom.core.ops.reductions import SUM
 from slalom.core.primitive import Primitive
-from slalom.core.scan import Body
+from slalom.core.step import Body
 
 Array = np.ndarray[Any, Any]
 SINGLE, DOUBLE, LONG = np.dtype("f4"), np.dtype("f8"), np.dtype(np.longdouble)

@@ -12,7 +12,8 @@ import numpy as np
 
 from slalom.core.graph import Equation, Graph, Input, Output, Type
 from slalom.core.ops import TABLE
-from slalom.core.scan import SCAN, Body
+from slalom.core.scan import SCAN
+from slalom.core.step import Body
 from slalom.core.tensor import check_operands
 
 

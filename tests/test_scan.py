@@ -17,8 +17,10 @@ from slalom import Tensor, nn
 from slalom.compiler.calls import Repeat
 from slalom.compiler.program import Program
 from slalom.core.graph import Type
-from slalom.core.scan import SCAN, Body, body_of, fields, scan
-from slalom.errors import ShapeError, StagingError
+from slalom.core.scan import SCAN, fields
+from slalom.core.scan import loop as run_loop
+from slalom.core.step import Body, body_of
+from slalom.errors import ConfigError, DTypeError, ShapeError, StagingError
 
 Step = Callable[..., Sequence[Tensor]]
 
@@ -80,7 +82,7 @@ def _arrays(loop: Loop, steps: int, dtype: Any = np.float64, seed: int = 0) -> l
 
 def _looped(loop: Loop, body: Body, steps: int, reverse: bool) -> Callable[..., list[Tensor]]:
     c, m = len(loop.carries), len(loop.pieces)
-    return lambda *t: scan(body, t[:c], t[c : c + m], t[c + m :], steps=steps, reverse=reverse)
+    return lambda *t: run_loop(body, t[:c], t[c : c + m], t[c + m :], steps=steps, reverse=reverse)
 
 
 def _one_by_one(loop: Loop, steps: int, reverse: bool) -> Callable[..., list[Tensor]]:
@@ -144,7 +146,7 @@ def test_compiled_loops_of_any_size(batch: int, units: int, steps: int, reverse:
 
     def run(h: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         pieces = x.transpose(0, 1)[:, :batch] if strided else x[1:]
-        return scan(body, [h], [pieces], [w, b], steps=steps, reverse=reverse)[0] * 2.0
+        return run_loop(body, [h], [pieces], [w, b], steps=steps, reverse=reverse)[0] * 2.0
 
     rng = np.random.default_rng(batch + 10 * units)
     shape = (batch + 1, steps, units) if strided else (steps + 1, batch, units)
@@ -167,9 +169,9 @@ def test_what_a_step_reads_is_checked() -> None:
     for shapes, steps in ([(3,), (2, 3)], 4), ([(2,), (4, 3)], 4), ([(3,), (0, 3)], 0):
         h, x = [slalom.ones(*shape) for shape in shapes]
         with pytest.raises(ShapeError, match="scan"):
-            scan(body, [h], [x], [], steps=steps)
+            run_loop(body, [h], [x], [], steps=steps)
     with pytest.raises(ShapeError, match="scan"):
-        scan(body, [slalom.ones(3, dtype=slalom.float64)], [slalom.ones(4, 3)], [], steps=4)
+        run_loop(body, [slalom.ones(3, dtype=slalom.float64)], [slalom.ones(4, 3)], [], steps=4)
 
 
 def test_gradients_of_weights_are_one_product_for_all_steps() -> None:
@@ -241,3 +243,123 @@ def test_recorded_networks_learn_as_those_run_step_by_step(kind: str, lengths: l
 
     for got, want in zip(slalom.compile(step)(x), step(x), strict=True):
         np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=2e-5, atol=2e-6)
+
+
+# --- the loop that users write ------------------------------------------------------------------------------------
+def _attending(cell: nn.GRUCell, keys: Tensor) -> Callable[[Any, Any], Any]:
+    """A step of a decoder that looks at all of ``keys`` (B, T, H)."""
+
+    def step(carry: dict[str, Tensor], x: Tensor) -> Any:
+        weights = (keys @ carry["h"].unsqueeze(-1)).softmax(1)
+        h = cell(x + (weights * keys).sum(1), carry["h"])
+        return {"h": h, "total": carry["total"] + h.sum()}, (h * 2, [weights.squeeze(-1)])
+
+    return step
+
+
+def _python(f: Any, carry: Any, xs: Any, reverse: bool = False) -> Any:
+    rows = []
+    for x in xs.unbind(0)[::-1] if reverse else xs.unbind(0):
+        carry, y = f(carry, x)
+        rows.append(y)
+    rows = rows[::-1] if reverse else rows
+    return carry, (slalom.stack([a for a, _ in rows]), [slalom.stack([b for _, (b,) in rows])])
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
+def test_a_users_loop_reads_weights_from_outside_and_hands_out_trees(reverse: bool, compiled: bool) -> None:
+    slalom.manual_seed(0)
+    cell, xs = nn.GRUCell(4, 4), slalom.randn(9, 2, 4)
+    keys = slalom.randn(2, 5, 4, requires_grad=True)
+    learned = [keys, *cell.parameters()]
+
+    def run(loop: Any, keys: Tensor, xs: Tensor) -> list[Tensor]:
+        init = {"h": slalom.zeros(2, 4), "total": slalom.tensor(0.0)}
+        carry, (outs, (weights,)) = loop(_attending(cell, keys * 1.5), init, xs, reverse=reverse)
+        loss = carry["total"] + (outs * outs).sum() + (weights**3).sum()
+        return [carry["h"], outs, weights, *slalom.autograd.grad(loss, learned)]
+
+    want = run(_python, keys, xs)
+    got = (slalom.compile(run) if compiled else run)(slalom.scan, keys, xs)
+    assert got[1].shape == (9, 2, 4) and got[2].shape == (9, 2, 5)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_what_a_users_loop_does_without_pieces_results_or_floats() -> None:
+    total, none = slalom.scan(lambda c, _: (c * 2, None), slalom.tensor(1.0), length=10)
+    assert total == 1024 and none is None
+    count, seen = slalom.scan(lambda c, x: (c + 1, x > c), slalom.tensor(0), slalom.tensor([5, 0, 7]))
+    assert count == 3 and seen.tolist() == [True, False, True]
+    last, rows = slalom.scan(lambda c, x: (c, x * c), slalom.tensor(2.0), slalom.ones(0, 3))
+    assert last == 2 and rows.shape == (0, 3)
+    _, sums = slalom.scan(lambda c, x: (c, x.sum()), (), slalom.ones(4, 3))
+    assert sums.tolist() == [3, 3, 3, 3]
+
+
+def test_loops_inside_of_steps_are_unrolled() -> None:
+    layer, xs = nn.RNN(3, 3), slalom.randn(4, 9, 2, 3)
+
+    def step(h: Tensor, x: Tensor) -> Any:
+        out, _ = layer(x)
+        inner, _ = slalom.scan(lambda c, row: (c + row.sin(), None), h, out)
+        return inner, inner.sum()
+
+    def f(xs: Tensor) -> Tensor:
+        last, sums = slalom.scan(step, slalom.zeros(2, 3), xs)
+        return last.sum() + (sums * sums).sum()
+
+    value, gradient = slalom.value_and_grad(f)(xs)
+    again, compiled = slalom.compile(slalom.value_and_grad(f))(xs)
+    np.testing.assert_allclose(again.item(), value.item(), rtol=1e-5)
+    np.testing.assert_allclose(compiled.detach().numpy(), gradient.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_second_derivatives_of_a_users_loop() -> None:
+    weights = np.random.default_rng(0).normal(size=(3, 3))
+
+    def f(w: Tensor, xs: Tensor) -> Tensor:
+        return slalom.scan(lambda h, x: ((h @ w + x).tanh(), h * h), slalom.zeros(3, dtype=slalom.float64), xs)[1]
+
+    check_derivatives(f, [weights, np.random.default_rng(1).normal(size=(4, 3))])
+
+
+def test_what_a_step_reads_is_read_anew_at_each_call() -> None:
+    scale = slalom.tensor(2.0)
+    factor = 3.0
+
+    @slalom.compile
+    def f(xs: Tensor) -> Tensor:
+        return slalom.scan(lambda c, x: (c + x * scale * factor, None), slalom.tensor(0.0), xs)[0]
+
+    xs = slalom.ones(10)
+    assert f(xs) == 60
+    scale.fill_(1.0)
+    assert f(xs) == 30
+    factor = 1.0
+    assert f(xs) == 10
+
+
+def test_mistakes_in_a_users_loop_are_named() -> None:
+    xs, one, buffer, noisy = slalom.ones(4, 3), slalom.ones(3), slalom.zeros(3), nn.Dropout(0.5)
+
+    def writing(c: Tensor, x: Tensor) -> Any:
+        buffer.add_(x)
+        return c, x
+
+    refused: list[tuple[Any, Any, Any, type[Exception], str]] = [
+        (lambda c, x: c + x, one, xs, DTypeError, "what f returns: got Tensor; needed a pair"),
+        (lambda c, x: (c.sum(), x), one, xs, ShapeError, r"the carry that f returns: got f32\[\]; needed f32\[3\]"),
+        (lambda c, x: ((c, c), x), one, xs, ShapeError, "the carry that f returns"),
+        (lambda c, x: (c, x), one, slalom.tensor(1.0), ShapeError, "xs: got a 0-d tensor"),
+        (lambda c, x: (c, x), one, (xs, slalom.ones(5)), ShapeError, r"lengths \[4, 5\]"),
+        (lambda c, x: (c, x), one, None, ConfigError, "neither xs nor length"),
+        (lambda c, x: (c, x if x.sum() > 0 else c), one, xs, StagingError, "while staging"),
+        (writing, one, xs, StagingError, "writes into a tensor from outside"),
+        (lambda c, x: (c, noisy(x)), one, xs, StagingError, "draw random numbers before the loop"),
+    ]
+    for f, init, rows, kind, text in refused:
+        with pytest.raises(kind, match=text):
+            slalom.scan(f, init, rows)
+    assert buffer.tolist() == [0, 0, 0]

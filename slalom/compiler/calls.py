@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from slalom.compiler.ir import Builder, Memory
 from slalom.compiler.nodes import Kernel, Schedule
 from slalom.core.primitive import Array
-from slalom.core.scan import Body
+from slalom.core.step import Body
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,8 @@ from slalom.compiler.pointwise import memory_scalar
 from slalom.compiler.schedule import schedule
 from slalom.compiler.signature import Signature, Templates, Written
 from slalom.core.primitive import Array
-from slalom.core.scan import Body
 from slalom.core.shape import Shape, size
+from slalom.core.step import Body
 
 BLOCK: Final = 16
 """Row tiles of a product that are done for one column tile before the next, at most."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Final
 
-from slalom.compiler.index import ZERO, Expr, Index, cases, ravel, substituted
+from slalom.compiler.index import ZERO, Expr, Index, axes_of, cases, ravel, strides_of, substituted, unravel
 from slalom.compiler.nodes import Kernel, Part, Windows
 from slalom.compiler.seen import Found, Seen, in_memory, steps_by
 from slalom.core.graph import Equation, Graph, Type
@@ -118,6 +118,26 @@ class Operands(ABC):
         self._store(root)
         self.plain.add(root)
         return root
+
+    def _in_a_row(self, value: int) -> tuple[int, Index]:
+        """Where the first element of a value is, after which all others follow in their order."""
+        shape, root = self.types[value].shape, value
+        index: Index = axes_of(shape)
+        while (eq := self._view_of(root)) is not None:
+            assert eq.prim.index is not None, "views have one"
+            found = cases(eq.prim.index, index, [self.types[v].shape for v in eq.inputs], eq.params)
+            if len(found) != 1 or found[0].operand is None:
+                break
+            root, index = eq.inputs[found[0].operand], found[0].at
+        flat = ravel(index, self.types[root].shape)
+        begin = Expr((), flat.constant)
+        steps = zip(range(len(shape)), shape, strides_of(shape), strict=True)
+        even = flat.affine and all(flat.coefficient(i) == step for i, n, step in steps if n > 1)
+        if root in self.parts or not even or self._view_of(root) is not None:
+            root, begin = self.whole(value), ZERO
+        self._store(root)
+        self.plain.add(root)
+        return root, unravel(begin, self.types[root].shape)
 
     def _view_of(self, value: int) -> Equation | None:
         """What computes a value that has no memory of its own, if it is a view."""

@@ -17,7 +17,7 @@ import numpy as np
 from slalom.compiler import cache
 from slalom.core.graph import Graph
 from slalom.core.primitive import Array
-from slalom.core.scan import Body
+from slalom.core.step import Body
 
 LARGEST: Final = 1 << 20
 """Bytes of constants with which an outline is not kept."""

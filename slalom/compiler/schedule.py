@@ -335,26 +335,6 @@ class _Scheduler(Keeping):
         self.plain.add(eq.out)
         self._enter(kernel, eq.out, axes_of(kernel.space), self._ready([v for v, _ in operands]), set())
 
-    def _in_a_row(self, value: int) -> tuple[int, Index]:
-        """Where the first element of a value is, after which all others follow in their order."""
-        shape, root = self.types[value].shape, value
-        index: Index = axes_of(shape)
-        while (eq := self._view_of(root)) is not None:
-            assert eq.prim.index is not None, "views have one"
-            found = cases(eq.prim.index, index, [self.types[v].shape for v in eq.inputs], eq.params)
-            if len(found) != 1 or found[0].operand is None:
-                break
-            root, index = eq.inputs[found[0].operand], found[0].at
-        flat = ravel(index, self.types[root].shape)
-        begin = Expr((), flat.constant)
-        steps = zip(range(len(shape)), shape, strides_of(shape), strict=True)
-        even = flat.affine and all(flat.coefficient(i) == step for i, n, step in steps if n > 1)
-        if root in self.parts or not even or self._view_of(root) is not None:
-            root, begin = self.whole(value), ZERO
-        self._store(root)
-        self.plain.add(root)
-        return root, unravel(begin, self.types[root].shape)
-
     def _copied(self, value: int) -> None:
         """Give a view memory of its own. What it is a transpose of, as of the heads of attention, is computed there."""
         shape = self.types[value].shape

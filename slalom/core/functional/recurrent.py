@@ -18,7 +18,8 @@ from slalom.core.dtype import int64
 from slalom.core.functional.shaping import cat
 from slalom.core.graph import Type
 from slalom.core.ops import pointwise, structural
-from slalom.core.scan import Body, body_of, scan
+from slalom.core.scan import loop
+from slalom.core.step import Body, body_of, in_step
 from slalom.core.tensor import Tensor, apply, as_tensor
 from slalom.errors import DTypeError, IndexRangeError, ShapeError
 
@@ -145,7 +146,7 @@ def _direction(
     """The states h of all steps, as rows in the order of time, and the states after the last step taken."""
     product, hidden = _prepared(kind, x, weights)
     batch = x.shape[0] // len(steps)
-    if len(steps) >= LONG:
+    if len(steps) >= LONG and not in_step():
         out, state = _looped(kind, product, state, hidden, running, steps)
     else:
         outs = []
@@ -174,7 +175,7 @@ def _looped(
     types = [
         tuple([Type(t.shape[lead:], t.dtype) for t in group]) for lead, group in ((0, state), (1, pieces), (0, fixed))
     ]
-    rows = scan(_body(kind, given, *types), state, pieces, fixed, steps=count, reverse=reverse)
+    rows = loop(_body(kind, given, *types), state, pieces, fixed, steps=count, reverse=reverse)
     out = rows[0].narrow(0, 0 if reverse else 1, count)
     last = tuple([t.narrow(0, 0 if reverse else count, 1).squeeze(0) for t in rows])
     return out.reshape(product.shape[0], out.shape[-1]), last
