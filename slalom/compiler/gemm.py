@@ -24,6 +24,8 @@ from typing import Any, Final, Literal, NamedTuple
 from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
 
 _BYTES: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
+FLOATS: Final = frozenset({"float", "double"})
+"""Those that go through registers of accumulators as they are."""
 _BLOCK: Final = 4
 """Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
 _ROWS: Final = {1: (8, 10, 12, 6, 4), 2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}
@@ -45,6 +47,7 @@ class Product:
     indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
     ahead: whether to ask early for what the next stretch of k reads, where A is read line by line of far-off rows.
+    deep: a long sum, in stretches of k that are copied (``deep.py``): A[m, k] with a_row = 1, B in rows; no batch.
     """
 
     scalar: str = "float"
@@ -55,6 +58,7 @@ class Product:
     indexed: bool = False
     logical: bool = False
     ahead: bool = False
+    deep: bool = False
 
     @property
     def columns(self) -> int:
@@ -67,7 +71,9 @@ class Product:
         return _STAYS // (self.columns * _BYTES[self.scalar])
 
     def tasks(self, m: int, n: int, batch: int = 1) -> int:
-        """The extent of the kernel's parallel loop: its tiles."""
+        """The extent of the kernel's parallel loop: its tiles, of a deep one the column tiles."""
+        if self.deep:
+            return -(-n // self.columns)
         return -(-m // self.rows) * -(-n // self.columns) * batch
 
 
@@ -85,6 +91,8 @@ class Operands(NamedTuple):
     band: of banded products, of A, B and C the least and the greatest column − row where they are not zero; C is 0
         outside where it is left out.
     chunk: the row tiles, at most 8, that are cut to the band as one.
+    a_copy, a_apart, b_copy, kept: of deep products, where stretches of both sides are copied to, how far apart the
+        copies of A are, and where the sums are.
     """
 
     m: Any
@@ -104,6 +112,10 @@ class Operands(NamedTuple):
     a_index: Any = None
     band: tuple[Any, ...] = ()
     chunk: Any = None
+    a_copy: Any = None
+    a_apart: Any = None
+    b_copy: Any = None
+    kept: Any = None
 
 
 Outer = tuple[Value, ...]
@@ -159,10 +171,10 @@ def emit(b: Builder, product: Product, operands: Operands, epilogue: Epilogue, *
     then faster by some 10 %. A long one (an activation) takes the sums from memory, in a loop over the tile's rows.
     """
     with b.when(b.compare("slt", b.begin, b.end)):
-        _Emitter(b, product, operands, epilogue, direct).runs()
+        Emitter(b, product, operands, epilogue, direct).runs()
 
 
-class _Stretch(NamedTuple):
+class Stretch(NamedTuple):
     """So many steps along k after those that are done, and whether more come later."""
 
     done: Value
@@ -170,7 +182,7 @@ class _Stretch(NamedTuple):
     later: Value
 
 
-class _Lines(NamedTuple):
+class Lines(NamedTuple):
     """A stretch of B: where its first row begins, and how far apart its rows are. ``soon``: how far on in A and in B
     the lines are to ask for, if there are any."""
 
@@ -179,7 +191,7 @@ class _Lines(NamedTuple):
     soon: tuple[Value, ...] = ()
 
 
-class _Emitter:
+class Emitter:
     """Writes one kernel, from the outermost loop inwards."""
 
     def __init__(self, b: Builder, product: Product, operands: Operands, epilogue: Epilogue, direct: bool) -> None:
@@ -271,13 +283,13 @@ class _Emitter:
         b, product, most = self.b, self.product, self.b.number(self.product.depth)
         left = b.sub(self.n, n)
         depth = b.variable(b.number(0))
-        masks = [self.mask(b.sub(left, b.number(v * LANES))) for v in range(product.vectors)]
+        masks = self.masks(left)
         with b.repeat_while() as again:
             done = depth.get()
             rest = b.sub(self.k, done)
-            stretch = _Stretch(done, b.intrinsic("smin", rest, most), b.compare("sgt", rest, most))
+            stretch = Stretch(done, b.intrinsic("smin", rest, most), b.compare("sgt", rest, most))
             a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
-            lines = _Lines(b.offset(right, b.mul(done, self.b_row), self.scalar), self.b_row)
+            lines = Lines(b.offset(right, b.mul(done, self.b_row), self.scalar), self.b_row)
             if product.vectors > 1:
                 lines = self.widened(left, lines, stretch.length, masks)
             with b.loop(*tiles) as i:
@@ -289,7 +301,7 @@ class _Emitter:
             depth.set(b.hidden(b.add(done, most)))
             again.append(stretch.later)
 
-    def widened(self, left: Value, right: _Lines, length: Value, masks: list[Value]) -> _Lines:
+    def widened(self, left: Value, right: Lines, length: Value, masks: list[Value]) -> Lines:
         """A stretch of B where it lies if it is as wide as the tile; else its copy."""
         b, columns = self.b, self.product.columns
         whole = b.compare("sge", left, b.number(columns))
@@ -299,9 +311,13 @@ class _Emitter:
             for v, mask in enumerate(masks):
                 found = b.load_masked(self.vector, b.offset(line, v * LANES, self.scalar), mask)
                 b.store(found, b.offset(copy, v * LANES, self.scalar), 64)
-        return _Lines(b.select(whole, right.first, self.copy), b.select(whole, right.step, b.number(columns)))
+        return Lines(b.select(whole, right.first, self.copy), b.select(whole, right.step, b.number(columns)))
 
-    def soon(self, tile: Value, stretch: _Stretch, right: _Lines) -> tuple[Value, ...]:
+    def masks(self, left: Value) -> list[Value]:
+        """For each vector of a tile, the lanes that are columns, of which so many are left."""
+        return [self.mask(self.b.sub(left, self.b.number(v * LANES))) for v in range(self.product.vectors)]
+
+    def soon(self, tile: Value, stretch: Stretch, right: Lines) -> tuple[Value, ...]:
         """How far on in A and B the lines lie that a tile asks for in the course of a stretch: in the next one, of A
         what it reads itself, of B one vector for each tile in turn. In the last stretch there is nothing to ask for."""
         b, vectors = self.b, self.product.vectors
@@ -310,7 +326,6 @@ class _Emitter:
         return b.mul(steps, self.a_k), b.add(b.mul(steps, right.step), vector)
 
     def mask(self, left: Value) -> Value:
-        """The lanes that are columns."""
         mask = self.b.lanes_below(left)
         # Code generation moves a lone compare down to its use, into the loop over k; it leaves an or alone.
         return self.b.binary("or", mask, literal(0, mask.type))
@@ -319,7 +334,7 @@ class _Emitter:
         return self.b.binary("xor", condition, literal(1, condition.type))
 
     def piece(
-        self, at: tuple[Outer, Value, Value], rows: list[Value], right: _Lines, stretch: _Stretch, kept: Value,
+        self, at: tuple[Outer, Value, Value], rows: list[Value], right: Lines, stretch: Stretch, kept: Value,
         masks: list[Value],
     ) -> None:  # fmt: skip
         """One stretch of a tile; ``at``: batch, row and column of its first sum, ``masks``: the columns that exist."""
@@ -350,7 +365,7 @@ class _Emitter:
             found.append(b.offset(tile, b.mul(row, self.a_row), self.scalar))
         return found
 
-    def chain(self, rows: list[Value], right: _Lines, length: Value, sums: list[Variable], masks: list[Value]) -> None:
+    def chain(self, rows: list[Value], right: Lines, length: Value, sums: list[Variable], masks: list[Value]) -> None:
         """The loop over k: one vector of B after the other times one element of each row."""
         b = self.b
         at, line, left = b.variable(b.number(0)), b.variable(right.first), b.variable(length)

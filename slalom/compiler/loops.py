@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from slalom.compiler import gemm, pointwise, windows
+from slalom.compiler import deep, gemm, pointwise, windows
 from slalom.compiler.arrange import along, arrange
 from slalom.compiler.bands import Band
 from slalom.compiler.cut import ALL, Part, part_of_row
@@ -97,7 +97,7 @@ class Nest:
         tile = f"{product.rows} rows × {product.columns} columns"
         self.loops.append(f"for each tile of {tile}, in tasks:\n  for i{len(shape)} in 0 … {operands.k}:")
         finish = self._epilogue(shape, turned, cut=product.banded)
-        gemm.emit(self.b, product, operands, finish, direct=direct)
+        (deep if product.deep else gemm).emit(self.b, product, operands, finish, direct=direct)
         self.tasks = tasks
         return self._written()
 

@@ -41,6 +41,12 @@ NEAR: Final = 256 << 10
 """Bytes of an operand that the second cache holds, where a copy costs half as much."""
 READ_AGAIN: Final = 4
 """Column tiles for each of which it is read, from which on that is so: a copy costs as much as reading it twice."""
+DEEP: Final = 512
+"""Terms of a sum from which on a product goes through it in stretches, for all of its tiles …"""
+FEW: Final = 3
+"""Row tiles for each of which B is read, from which on that is so …"""
+TALL: Final = 1024
+"""… and rows up to which it does: a stretch of them has to stay in the second cache."""
 SHORT: Final = 4
 """Operations on the sums of a product that may be written once for each register of a tile."""
 
@@ -227,6 +233,12 @@ class _Lowering:
         a_place, a_batch = Memory(a, a_at.constant * dtype.itemsize), _steps(a_at, batch)
         a_row, a_k = a_at.coefficient(m), a_at.coefficient(k)
         a_tile = product.rows * a_row
+        b_place, b_row = Memory(right, b_at.constant * dtype.itemsize), b_at.coefficient(k)
+        if a_row == b_at.coefficient(n) == 1 and not batch and band is None and scalar in gemm.FLOATS:
+            extents, place = (shape[m], shape[n], depth), (a_k, a_place, b_row, b_place)
+            if depth >= DEEP and row_tiles >= FEW and column_tiles >= max(2, self.threads) and shape[m] <= TALL:
+                self._deep(kernel, replace(product, deep=True), extents, place, turned)
+                return
         apart = a_k * dtype.itemsize if a_row == 1 else 0
         spread = apart >= SPREAD or (apart and apart % CROWDED == 0)
         if spread and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
@@ -235,8 +247,7 @@ class _Lowering:
             a_k, a_tile = packing.width, depth * packing.width
         elif apart >= FAR and depth > product.depth and dtype.kind == "f":
             product = replace(product, ahead=True)
-        b_place, b_batch = Memory(right, b_at.constant * dtype.itemsize), _steps(b_at, batch)
-        b_row, b_panel = b_at.coefficient(k), product.columns
+        b_batch, b_panel = _steps(b_at, batch), product.columns
         if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
             order: Any = "rows" if b_at.coefficient(n) == 1 else "columns" if b_row == 1 else "any"
             packing = gemm.Packing(scalar, product.columns, order)
@@ -258,6 +269,36 @@ class _Lowering:
         key = signature.key, product, operands._replace(a=None, b=None), turned
         written = self.templates.get(key, (a_place, b_place, *signature.held), write)
         self._call(kernel, written, 2 * size(shape) * depth)
+
+    def _deep(
+        self,
+        kernel: Kernel,
+        product: gemm.Product,
+        extents: Shape,
+        place: tuple[int, Memory, int, Memory],
+        turned: bool,
+    ) -> None:
+        """A product over a long sum, with room for copies of both sides and for the sums."""
+        assert kernel.eq is not None
+        (m, n, depth), (a_k, a, b_row, b) = extents, place
+        shape, of = self.types[kernel.eq.out]
+        tasks, apart = product.tasks(m, n), -(-m // LANES) * LANES * product.depth
+        sizes = apart, product.depth * product.columns, -(-m // product.rows) * product.rows * product.columns
+        a_copy, b_copy, kept = [Memory(self._scratch(tasks * size * of.itemsize)) for size in sizes]
+        operands = gemm.Operands(
+            m=m, n=n, k=depth, a=a, a_tile=product.rows, a_row=1, a_k=a_k, b=b, b_panel=product.columns, b_row=b_row,
+            block=0, a_copy=a_copy, a_apart=apart, b_copy=b_copy, kept=kept,
+        )  # fmt: skip
+
+        def write() -> Written:
+            direct = _is_short(kernel)
+            return Nest(kernel, self.schedule).product(product, operands, shape, tasks, turned=turned, direct=direct)
+
+        signature, memory = Signature(kernel, self.schedule), (a, b, a_copy, b_copy, kept)
+        key = signature.key, product, operands._replace(a=None, b=None, a_copy=None, b_copy=None, kept=None), turned
+        written = self.templates.get(key, (*memory, *signature.held), write)
+        writes = (*kernel.stores, a_copy.value, b_copy.value, kept.value)
+        self._call(kernel, written, 2 * size(shape) * depth, writes)
 
     def _windows(self, kernel: Kernel, seen: Windows) -> None:
         eq = kernel.eq

@@ -39,7 +39,7 @@ from slalom.core.primitive import Primitive
 from slalom.core.scan import SCAN
 from slalom.core.shape import Shape, reduced, size
 
-TURNING: Final = 4
+TURNING: Final = 8
 """How many elements may be copied into panels in the time in which one of a result is turned."""
 _NEEDS: Final = (
     frozenset[Primitive](),
