@@ -517,6 +517,16 @@ PRODUCTS: dict[str, Case] = {
         "matmul sum transpose",
         set(),
     ),
+    "a transposed product whose right side is much larger": (
+        lambda m: m.transpose(m.matmul(m.transpose(m.arg(900, 4), axes=(1, 0)), m.arg(900, 40)), axes=(1, 0)),
+        "matmul transpose transpose",
+        set(),
+    ),
+    "a transposed product whose right side is larger, but not long": (
+        lambda m: m.transpose(m.matmul(m.transpose(m.arg(30, 4), axes=(1, 0)), m.arg(30, 40)), axes=(1, 0)),
+        "matmul transpose",
+        None,
+    ),
     "the step of a loop": (
         lambda m: m.scan(m.arg(3), m.arg(5, 3), body=_step(), steps=5, reverse=True),
         "scan",

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from executors import compare
 
-from slalom.compiler import llvm
+import slalom
+from slalom.compiler import deep, llvm
 from slalom.compiler.gemm import Operands, Outer, Packing, PackOperands, Product, choose, emit, emit_pack
 from slalom.compiler.ir import Builder, Type, Value
 
@@ -484,3 +486,51 @@ def test_packing_batches_at_every_width(order: str, bits: int) -> None:
         for outer in [(3,), (2, 3)]:
             packing = Packing("float", 32, order, batched=len(outer))  # type: ignore[arg-type]
             check_packing(packing, numbers(rng, (*outer, k, n), "float", whole=False), False, bits=bits)
+
+
+# --- deep products --------------------------------------------------------------------------------------------------
+@cache
+def deep_kernel(product: Product, direct: bool, bits: int) -> Call:
+    b = Builder()
+    deep.emit(b, product, Operands(*Operands._fields)._replace(batch=(), a_batch=(), b_batch=()), stores, direct=direct)
+    return loaded(b, llvm.Target.host().limited(bits))
+
+
+@pytest.mark.parametrize("bits", [512, 256])
+@pytest.mark.parametrize("scalar", ["float", "double"])
+@pytest.mark.parametrize("direct", [False, True], ids=["from memory", "from registers"])
+def test_deep_products_are_the_others_to_the_bit(scalar: str, bits: int, direct: bool) -> None:
+    """Any extents, rows that lie far apart, column tiles in any order and by several threads' ranges."""
+    rng, of = np.random.default_rng(0), np.dtype(SCALARS[scalar])
+    for m, n, k in ((1, 1, 1), (5, 65, 40), (6, 64, 128), (37, 130, 129), (100, 49, 700), (70, 200, 517), (13, 17, 0)):
+        product = choose(n, scalar, register_bytes=bits // 8)
+        whole_a, whole_b = rng.normal(size=(k, m + 3)).astype(of), rng.normal(size=(k, n + 2)).astype(of)
+        a, b = guarded(whole_a)[:, 3:], guarded(whole_b)[:, 2:]
+        want = run(product, np.ascontiguousarray(a.T), np.ascontiguousarray(b))
+        deeper = replace(product, deep=True)
+        tasks, rows = deeper.tasks(m, n), -(-m // product.rows) * product.rows
+        apart = -(-m // 16) * 16 * product.depth
+        # Vectors are stored whole: buffers begin at multiples of 64 bytes, and in pages of their own.
+        room = [rng.normal(size=tasks * size + 16) for size in (apart, product.depth * product.columns)]
+        room.append(rng.normal(size=tasks * rows * product.columns + 16))
+        copies = [each.astype(of) for each in room]
+        places = [-(-each.ctypes.data // 64) * 64 for each in copies]
+        for ranges in ([(0, tasks)], [(t, t + 1) for t in reversed(range(tasks))], [(1, tasks), (0, 1), (1, 1)]):
+            c = guarded(np.full((m, n), MARK, of))
+            sizes = {"m": m, "n": n, "k": k, "block": 0, "a_apart": apart}
+            left = {"a": a.ctypes.data, "a_tile": product.rows, "a_row": 1, "a_k": m + 3}
+            right = {"b": b.ctypes.data, "b_panel": product.columns, "b_row": n + 2}
+            kept = dict(zip(("a_copy", "b_copy", "kept"), places, strict=True))
+            words = sizes | left | right | kept | {"c": c.ctypes.data, "c_row": n}
+            deep_kernel(deeper, direct, bits)(words, [(i, j) for i, j in ranges if i <= tasks])
+            assert c.tobytes() == want.tobytes(), f"{m} × {n} × {k}, ranges {ranges}"
+
+
+def test_a_long_sum_is_a_deep_product_and_a_short_one_is_not() -> None:
+    """In a program: with an epilogue, beside NumPy and between guard pages."""
+    for rows, isdeep in ((1024, True), (128, False)):
+        x, y = (np.random.default_rng(i).normal(size=(rows, n)).astype(np.float32) for i, n in ((0, 40), (1, 150)))
+        product = slalom.compile(lambda x, y: (x.T @ y).tanh() * 2)
+        product(x, y)
+        compare(product.graph, [x, y])
+        assert any(len(call.writes) == 4 for call in product.program.lowered.calls) == isdeep
