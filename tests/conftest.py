@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,13 +64,24 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+def _processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 @pytest.fixture
 def keep_result(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Write what a long sweep found to a file that is committed: tests/results/<test>.txt."""
+    """Write what a long sweep found to a file that is committed, tests/results/<test>.txt, and where it found it."""
 
     def keep(text: str) -> None:
         folder = ROOT / "tests" / "results"
         folder.mkdir(exist_ok=True)
-        (folder / f"{request.node.name}.txt").write_text(text + "\n")
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+        (folder / f"{request.node.name}.txt").write_text(f"{text}\n{_processor()}, commit {commit}\n")
 
     return keep

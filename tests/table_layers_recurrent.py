@@ -132,7 +132,10 @@ ROWS: tuple[Row, ...] = (
         BATCHES_FIRST,
         out=size_batch_first(4, 8),
         state=stacked(1, 2, 2, both=True, bias=False),
-        errors=((Sample((2, 3, 3, 1)), r"needed \(B, T, D\), or"),),
+        errors=(
+            (Sample((2, 3, 3, 1)), r"needed \(B, T, D\), or"),
+            (Sample((2, 0, 3)), r"no time steps: got shape \(2, 0, 3\)"),
+        ),
         variant="relu",
     ),
     Row(

@@ -180,8 +180,8 @@ def test_a_row_alone_is_predicted_as_in_a_batch(case: str) -> None:
         np.testing.assert_array_equal(np.asarray(trainer.predict(x[rows])), np.asarray(together)[rows])
 
 
-def grown() -> int:
-    """Bytes of resident memory that 50 fits leave behind, after as many as it takes to come to rest.
+def grown(fits: int = 50) -> int:
+    """Bytes of resident memory that so many fits leave behind, after as many as it takes to come to rest.
 
     The first forty or so move memory by steps of one to five megabytes, once each: threads, caches, the allocator's
     own pages. A leak grows on.
@@ -195,19 +195,30 @@ def grown() -> int:
         fitted("small", epochs=1)
     gc.collect()
     before = resident()
-    for _ in range(50):
+    for _ in range(fits):
         fitted("small", epochs=1)
     gc.collect()
     return resident() - before
 
 
-def test_fits_leave_no_memory_behind() -> None:
-    """In a process of its own: what other tests have left makes the allocator's steps larger."""
-    code = "import test_native_loop; print(test_native_loop.grown())"
+def grown_apart(fits: int) -> int:
+    """The same in a process of its own: what other tests have left makes the allocator's steps larger."""
+    code = f"import test_native_loop; print(test_native_loop.grown({fits}))"
     where = Path(__file__).parent
     run = subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert int(run.stdout) < 5 * 2**20
+    return int(run.stdout)
+
+
+def test_fits_leave_no_memory_behind() -> None:
+    assert grown_apart(50) < 5 * 2**20
+
+
+@pytest.mark.exhaustive
+def test_a_thousand_fits_leave_no_memory_behind(keep_result: Callable[[str], None]) -> None:
+    bytes = grown_apart(1000)
+    keep_result(f"1,000 fits: resident memory grew by {bytes / 2**20:.2f} MB")
+    assert bytes < 5 * 2**20
 
 
 def test_twice_is_the_same() -> None:

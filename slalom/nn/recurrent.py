@@ -134,6 +134,8 @@ class RNNBase(_Recurrent):
         single = input.ndim == 2
         time_first = self.batch_first and not single
         x = input.unsqueeze(1) if single else input.transpose(0, 1) if time_first else input  # (T, B, D)
+        if not x.shape[0]:
+            raise ShapeError("input has no time steps", got=f"shape {input.shape}")
         count, units = len(self._suffixes(0)) * self.num_layers, self.proj_size or self.hidden_size
         batch = () if single else (x.shape[1],)
         shapes = [(count, *batch, n) for n in (units, self.hidden_size)[: KINDS[self.mode].states]]
