@@ -372,18 +372,20 @@ class _Scheduler(Keeping):
             raise _Unavailable
         # A view that got memory of its own after this kernel was planned is looked through still.
         late = home is not None and self.settling and not kernel.before >> home.number & 1
-        apart = self.settling and home is not None and home is not kernel
-        known = apart and (
-            value in self.stored or self._spares(value, kernel)
-        )  # it goes to memory anyway, or had better
-        again = self._free(value) or (apart and self._at_hand(value, kernel))
-        if home is not None and not late and (known or not again):
+        if home is not None and not late and self._is_read(value, kernel, home):
             return Read(value, plain)
         if eq.prim.index is not None:
             return self._view(eq, index, kernel)
         if eq.prim.name == "gather":
             return self._gathered(eq, index, kernel)
         return self._apply(eq, index, kernel)
+
+    def _is_read(self, value: int, kernel: Kernel, home: Kernel) -> bool:
+        """Whether a kernel reads a value of another one rather than compute it again."""
+        apart = self.settling and home is not kernel
+        if apart and (value in self.stored or self._spares(value, kernel)):
+            return True  # it goes to memory anyway, or had better
+        return not (self._free(value) or (apart and self._at_hand(value, kernel)))
 
     def _view(self, eq: Equation, index: Index, kernel: Kernel) -> Node:
         assert eq.prim.index is not None
