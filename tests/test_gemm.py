@@ -227,7 +227,6 @@ PRODUCTS = [
     choose(64, "double"),
     choose(64, register_bytes=32),
     choose(64, "double", register_bytes=32),
-    replace(choose(128), ahead=True),
     *(choose(64, scalar) for scalar in ("i8", "i16", "i32", "i64")),
 ]
 LAYOUTS: list[dict[str, Any]] = [{}, {"panels": True}, {"left_panels": True}, {"panels": True, "left_panels": True}]
@@ -242,7 +241,7 @@ def pairwise(rng: np.random.Generator) -> list[tuple[int, int, int]]:
 
 
 def identity(product: Product) -> str:
-    return f"{product.scalar}-{product.rows}x{product.vectors}" + product.ahead * "-ahead"
+    return f"{product.scalar}-{product.rows}x{product.vectors}"
 
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=identity)
@@ -316,7 +315,6 @@ def test_values_that_are_not_finite_stay_in_their_rows_and_columns(value: float)
 def test_bits_do_not_depend_on_tile_split_block_layout_or_width() -> None:
     rng = np.random.default_rng(5)
     tiles = [Product(), Product(rows=6), Product(rows=12, vectors=1), choose(48), choose(9, m=10), Product(rows=1)]
-    tiles.append(replace(Product(), ahead=True))
     for m, n, k in [(37, 45, 70), (128, 10, 64), (10, 128, 128), (3, 33, 5), (20, 33, 400)]:
         a, b = numbers(rng, (m, k), "float", whole=False), numbers(rng, (k, n), "float", whole=False)
         want = run(tiles[0], a, b)

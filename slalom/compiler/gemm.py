@@ -46,7 +46,6 @@ class Product:
     banded: whether A, B or C are bands along their diagonals, outside of which there is nothing to do.
     indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
-    ahead: whether to ask early for what the next stretch of k reads, where A is read line by line of far-off rows.
     deep: a long sum, in stretches of k that are copied (``deep.py``): A[m, k] with a_row = 1, B in rows; no batch.
     """
 
@@ -57,7 +56,6 @@ class Product:
     banded: bool = False
     indexed: bool = False
     logical: bool = False
-    ahead: bool = False
     deep: bool = False
 
     @property
@@ -183,12 +181,10 @@ class Stretch(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """A stretch of B: where its first row begins, and how far apart its rows are. ``soon``: how far on in A and in B
-    the lines are to ask for, if there are any."""
+    """A stretch of B: where its first row begins, and how far apart its rows are."""
 
     first: Value
     step: Value
-    soon: tuple[Value, ...] = ()
 
 
 class Emitter:
@@ -296,8 +292,7 @@ class Emitter:
                 m = b.mul(i, b.number(product.rows))
                 kept = b.mul(b.sub(i, tiles[0]), b.number(product.rows * product.vectors))
                 rows = self.row_addresses(a_here, i, m)
-                soon = self.soon(b.sub(i, tiles[0]), stretch, lines) if product.ahead else ()
-                self.piece((batch, m, n), rows, lines._replace(soon=soon), stretch, kept, masks)
+                self.piece((batch, m, n), rows, lines, stretch, kept, masks)
             depth.set(b.hidden(b.add(done, most)))
             again.append(stretch.later)
 
@@ -316,14 +311,6 @@ class Emitter:
     def masks(self, left: Value) -> list[Value]:
         """For each vector of a tile, the lanes that are columns, of which so many are left."""
         return [self.mask(self.b.sub(left, self.b.number(v * LANES))) for v in range(self.product.vectors)]
-
-    def soon(self, tile: Value, stretch: Stretch, right: Lines) -> tuple[Value, ...]:
-        """How far on in A and B the lines lie that a tile asks for in the course of a stretch: in the next one, of A
-        what it reads itself, of B one vector for each tile in turn. In the last stretch there is nothing to ask for."""
-        b, vectors = self.b, self.product.vectors
-        steps = b.select(stretch.later, b.number(self.product.depth), b.number(0))
-        vector = b.mul(b.binary("urem", tile, b.number(vectors)), b.number(LANES))
-        return b.mul(steps, self.a_k), b.add(b.mul(steps, right.step), vector)
 
     def mask(self, left: Value) -> Value:
         mask = self.b.lanes_below(left)
@@ -376,8 +363,6 @@ class Emitter:
                 found = [b.load(self.vector, place) for place in places]
             else:
                 found = [b.load_masked(self.vector, places[0], masks[0])]
-            for place, ahead in zip((b.offset(rows[0], column, self.scalar), here), right.soon, strict=False):
-                b.prefetch(b.offset(place, ahead, self.scalar))
             for r, row in enumerate(rows):
                 element = b.splat(b.load(self.scalar, b.offset(row, column, self.scalar)))
                 for v, vector in enumerate(found):

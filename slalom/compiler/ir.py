@@ -426,12 +426,6 @@ class Builder:
     def store(self, value: Value, pointer: Value, align: int | None = None) -> None:
         self.do(f"store {value}, {pointer}{_aligned(value.type, align)}")
 
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for the line that an address is in, which may be anywhere, into the second cache."""
-        name = "llvm.prefetch.p0"
-        self.declared.setdefault(name, f"declare void @{name}(ptr, i32, i32, i32)")
-        self.do(f"call void @{name}({pointer}, i32 0, i32 2, i32 1)")
-
     def load_masked(self, type: Type, pointer: Value, mask: Value) -> Value:
         """Lanes of an unaligned vector in memory; 0 where the mask is off, and nothing is touched there."""
         if mask.text == literal(1, mask.type).text:

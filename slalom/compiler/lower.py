@@ -33,8 +33,6 @@ CROWDED: Final = 512
 """Rows that begin at multiples of so many bytes share few sets of the cache."""
 SPREAD: Final = 1024
 """From so many bytes on, the next row begins far away: another set, soon another page."""
-FAR: Final = 512
-"""From so many bytes on, a machine that reads a few elements of each row does not foresee the next one."""
 WORTH_PACKING: Final = 16_384
 """Elements of a transposed left-hand side from which on a product is slower than with a copy in panels."""
 NEAR: Final = 256 << 10
@@ -245,8 +243,6 @@ class _Lowering:
             packing = gemm.Packing(scalar, product.rows, "rows")
             a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
-        elif apart >= FAR and depth > product.depth and dtype.kind == "f":
-            product = replace(product, ahead=True)
         b_batch, b_panel = _steps(b_at, batch), product.columns
         if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
             order: Any = "rows" if b_at.coefficient(n) == 1 else "columns" if b_row == 1 else "any"
