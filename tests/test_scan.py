@@ -325,6 +325,38 @@ def test_second_derivatives_of_a_users_loop() -> None:
     check_derivatives(f, [weights, np.random.default_rng(1).normal(size=(4, 3))])
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_what_is_detached_in_a_step_or_made_under_no_grad_ends_derivatives(compiled: bool) -> None:
+    w = slalom.tensor([0.5, -0.3, 0.8], requires_grad=True)
+    outside = slalom.tensor([1.0, 2.0, 3.0], requires_grad=True)
+
+    def step(h: Tensor, x: Tensor) -> Any:
+        with slalom.no_grad():
+            gate = (h * w).sigmoid()
+        new = (h.detach() * w + x * gate + outside.detach()).tanh()
+        return new, (new * outside, [h * w.detach()])
+
+    def run(loop: Any, xs: Tensor) -> Any:
+        h, (a, (b,)) = loop(step, slalom.zeros(3), xs)
+        return slalom.autograd.grad((h * h).sum() + (a * a).sum() + (b**3).sum(), [w, outside, xs])
+
+    xs = slalom.randn(6, 3, requires_grad=True)
+    for got, want in zip((slalom.compile(run) if compiled else run)(slalom.scan, xs), run(_python, xs), strict=True):
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_may_take_gradients_and_is_differentiated_through_them() -> None:
+    """Descent as a loop, and how where it ends depends on what it descends."""
+
+    def ends(w: Tensor, rates: Tensor) -> Tensor:
+        def step(x: Tensor, rate: Tensor) -> Any:
+            return x - rate * slalom.grad(lambda z: ((z * w).cos() + z * z).sum())(x), None
+
+        return slalom.scan(step, slalom.ones(2, dtype=slalom.float64), rates)[0]
+
+    check_derivatives(ends, [np.array([0.7, 1.9]), np.array([0.1, 0.2, 0.05])])
+
+
 def test_what_a_step_reads_is_read_anew_at_each_call() -> None:
     scale = slalom.tensor(2.0)
     factor = 3.0

@@ -38,6 +38,7 @@ from slalom.core.ops import structural as s
 from slalom.core.primitive import Primitive
 from slalom.core.scan import SCAN
 from slalom.core.shape import Shape, reduced, size
+from slalom.core.step import STOP
 
 TURNING: Final = 8
 """How many elements may be copied into panels in the time in which one of a result is turned."""
@@ -255,9 +256,9 @@ def nothing(d: Draft, eq: Line) -> int | None:
 
 
 # --- what does nothing --------------------------------------------------------------------------------------------
-@rule(s.ALIAS)
+@rule(s.ALIAS, STOP)
 def alias(d: Draft, eq: Line) -> int:
-    """alias(x) → x"""
+    """alias(x) → x, also where derivatives end there"""
     return eq.inputs[0]
 
 

@@ -20,12 +20,13 @@ from slalom.core.node import MODE, Abstract, Mode, user_line
 from slalom.core.ops import pointwise as p
 from slalom.core.ops import reductions as r
 from slalom.core.ops import structural as s
+from slalom.core.primitive import Constant, Primitive
 from slalom.core.shape import size
 from slalom.core.tensor import Tensor, apply
 from slalom.core.trace import Trace
 from slalom.errors import ShapeError, StagingError
 
-__all__ = ["Back", "Body", "Shares", "Source", "back_of", "body_of", "body_with", "in_step", "kept", "pushed"]
+__all__ = ["STOP", "Back", "Body", "Shares", "Source", "back_of", "body_of", "body_with", "in_step", "kept", "pushed"]
 
 _AGAIN: Final = frozenset(
     {p.ADD, p.SUB, p.MUL, p.NEG, p.ABS, p.SIGN, p.RELU, p.MAXIMUM, p.MINIMUM, p.WHERE, s.CAST, p.EQ, p.NE, p.LT, p.LE}
@@ -91,17 +92,39 @@ def body_with(
     return Body(graph, len(carries), len(pieces)), trace.read
 
 
+STOP: Final = replace(
+    s.ALIAS, name="stop", kind=Constant(), doc="the value itself, at which derivatives end: what detach() is in a step"
+)
+
+
 class _Step(Trace):
     """The recording of a step."""
 
+    def input(self, i: int, of: Type) -> Tensor:
+        return self.awaited(i, of, f"input {i}")
+
 
 class _Closed(_Step):
-    """The recording of a step that may read tensors from outside: each becomes an input."""
+    """The recording of a user's step, which may read tensors from outside: each becomes an input.
+
+    All inputs may have derivatives. What ends them (``detach``, ``no_grad``) has to be a part of the graph.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.read: tuple[Tensor, ...] = ()
         self._inside: dict[int, Tensor] = {}
+
+    def input(self, i: int, of: Type) -> Tensor:
+        t = super().input(i, of)
+        return self.fresh(t) if of.dtype.kind == "f" else t
+
+    def record(self, prim: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Tensor:
+        out = super().record(prim, inputs, params)
+        return out if MODE.get().grad or prim is STOP else super().record(STOP, (out,), {})
+
+    def detach(self, t: Tensor) -> Tensor:
+        return self.record(STOP, (t,), {})
 
     def _is_outside(self, t: Tensor) -> bool:
         array = t._storage.array
@@ -111,7 +134,8 @@ class _Closed(_Step):
         if not self._is_outside(t):
             return t
         if id(t) not in self._inside:
-            self._inside[id(t)] = self.awaited(-1 - len(self.read), Type(t.shape, t.dtype), "from outside")
+            stand_in = self.awaited(-1 - len(self.read), Type(t.shape, t.dtype), "from outside")
+            self._inside[id(t)] = self.fresh(stand_in) if t._live else stand_in
             self.read += (t,)
         return self._inside[id(t)]
 
@@ -130,12 +154,12 @@ def in_step() -> bool:
     return isinstance(MODE.get().trace, _Step)
 
 
-def _recorded(types: Sequence[Type], function: Callable[..., Sequence[Tensor]], trace: Trace | None = None) -> Graph:
+def _recorded(types: Sequence[Type], function: Callable[..., Sequence[Tensor]], trace: _Step | None = None) -> Graph:
     """The graph of a function of tensors of these types."""
     trace = _Step() if trace is None else trace
     token = MODE.set(Mode(True, trace))
     try:
-        outs = function(*[trace.awaited(i, of, f"input {i}") for i, of in enumerate(types)])
+        outs = function(*[trace.input(i, of) for i, of in enumerate(types)])
         graph, _ = trace.finish(list(outs))
     finally:
         MODE.reset(token)
