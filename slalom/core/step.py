@@ -224,7 +224,6 @@ def _joint(body: Body, wanted: tuple[int, ...], cts: tuple[int, ...]) -> _Joint:
 
     def both(*given: Tensor) -> list[Tensor]:
         inputs, carried, outside = list(given[:n]), given[n : n + c], dict(zip(cts, given[n + c :], strict=True))
-
         trace = MODE.get().trace
         assert trace is not None, "steps are recorded"
         for i in wanted:
@@ -306,8 +305,9 @@ class Back(NamedTuple):
     """The step of the way back, and where its inputs come from.
 
     cts: the outputs whose cotangents from outside are its first pieces · read: what its other pieces are the rows of ·
-    fixed: the inputs of the step that are the same at all steps · results: by number of the wanted input, or by value
-    of the joint graph, which of its results that is.
+    fixed: the inputs of the step that are the same at all steps · pieces: which of its results is the cotangent of an
+    input, by number · stacked: which is a value of the joint graph, of which all steps' are needed · there: the values
+    whose rows were there before.
     """
 
     joint: _Joint
@@ -321,13 +321,14 @@ class Back(NamedTuple):
 
 
 def back_of(body: Body, wanted: tuple[int, ...], cts: tuple[int, ...]) -> Back:
+    """The way back to some inputs, for cotangents of some outputs from outside."""
     known = body.derived.get(("back", wanted, cts))
     if known is None:
-        known = body.derived["back", wanted, cts] = _madeback_of(_joint(body, wanted, cts))
+        known = body.derived["back", wanted, cts] = _made_back(_joint(body, wanted, cts))
     return known
 
 
-def _madeback_of(joint: _Joint) -> Back:
+def _made_back(joint: _Joint) -> Back:
     graph, body = joint.graph, joint.body
     n, c, m = len(body.inputs), body.carries, body.pieces
     sources: dict[int, Source] = {
