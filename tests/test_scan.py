@@ -170,7 +170,7 @@ def test_what_a_step_reads_is_checked() -> None:
         h, x = [slalom.ones(*shape) for shape in shapes]
         with pytest.raises(ShapeError, match="scan"):
             run_loop(body, [h], [x], [], steps=steps)
-    with pytest.raises(ShapeError, match="scan"):
+    with pytest.raises(DTypeError, match="scan: dtypes"):
         run_loop(body, [slalom.ones(3, dtype=slalom.float64)], [slalom.ones(4, 3)], [], steps=4)
 
 
@@ -373,8 +373,61 @@ def test_what_a_step_reads_is_read_anew_at_each_call() -> None:
     assert f(xs) == 10
 
 
+def test_other_floats_than_the_loops_own_go_step_by_step() -> None:
+    """A weight in float64 that a step casts, and one that meets float32 carries by promotion."""
+    xs = slalom.randn(9, 1, 2)
+
+    def f(w: Tensor) -> Tensor:
+        step = lambda c, x: ((c @ w.float() + x).tanh(), c)  # noqa: E731
+        return slalom.scan(step, slalom.zeros(1, 2), xs)[0].sum()
+
+    w = Tensor(np.eye(2))
+    got, compiled = slalom.grad(f)(w), slalom.compile(slalom.grad(f))(w)
+    assert got.dtype == compiled.dtype == slalom.float64
+    np.testing.assert_allclose(compiled.numpy(), got.numpy(), rtol=1e-5)
+    layer, start = nn.Linear(2, 2), Tensor(np.zeros((1, 2)))
+    last, _ = slalom.scan(lambda c, x: ((layer(x) + c).tanh(), c), start, xs)
+    last.sum().backward()
+    assert last.dtype == slalom.float64 and layer.weight.grad.dtype == slalom.float32
+    of = Type((2,), np.dtype(np.float32))
+    body = body_of(lambda c, w: [c + w.to(slalom.float32)], [of], [], [Type((2,), np.dtype(np.float64))])
+    with pytest.raises(DTypeError, match="got float32, float64; needed one floating dtype"):
+        run_loop(body, [slalom.ones(2)], [], [Tensor(np.ones(2))], steps=3)
+
+
+def test_carries_that_nothing_depends_on_have_no_derivative() -> None:
+    """log of a carry that falls below 0 is NaN, and 0 times that is as well."""
+
+    def f(loop: Any, w: Tensor, xs: Tensor) -> Tensor:
+        step = lambda c, x: ((c[0] * w + x, (c[1] * w).log()), (c[0], [x]))  # noqa: E731
+        return loop(step, (slalom.zeros(2), slalom.zeros(2)), xs)[0][0].sum()
+
+    w, xs = slalom.ones(2) * 2, slalom.ones(6, 2)
+    want = slalom.grad(lambda w: f(_python, w, xs))(w)
+    assert want.isfinite().all()
+    for transform in (slalom.grad, lambda g: slalom.compile(slalom.grad(g))):
+        np.testing.assert_allclose(transform(lambda w: f(slalom.scan, w, xs))(w).numpy(), want.numpy(), rtol=1e-6)
+
+
+def test_numbers_and_arrays_are_tensors_to_a_users_loop() -> None:
+    total, y = slalom.scan(lambda c, x: (c + x.sum(), c * 1.0), 0.0, np.ones((3, 2), np.float32))
+    assert total == 6 and y.tolist() == [0, 2, 4]
+    init, xs = {"h": slalom.zeros(2), "n": 0.0}, {"a": slalom.ones(3, 2), "b": np.arange(3, dtype=np.float32)}
+    carry, y = slalom.scan(lambda c, x: ({"h": c["h"] + x["a"] * x["b"], "n": c["n"] + 1}, 1.0), init, xs)
+    assert carry["h"].tolist() == [3, 3] and carry["n"] == 3 and y.tolist() == [1, 1, 1]
+    start = slalom.ones(2)
+    same, _ = slalom.scan(lambda c, x: (c, x), start, slalom.ones(0, 2))
+    same.mul_(5.0)
+    assert start.tolist() == [1, 1]
+
+
 def test_mistakes_in_a_users_loop_are_named() -> None:
     xs, one, buffer, noisy = slalom.ones(4, 3), slalom.ones(3), slalom.zeros(3), nn.Dropout(0.5)
+
+    given = slalom.ones(3, requires_grad=True)
+    for length in (-1, 2.5, True):
+        with pytest.raises(ConfigError, match="length: got"):
+            slalom.scan(lambda c, x: (c, None), one, length=length)
 
     def writing(c: Tensor, x: Tensor) -> Any:
         buffer.add_(x)
@@ -388,6 +441,8 @@ def test_mistakes_in_a_users_loop_are_named() -> None:
         (lambda c, x: (c, x), one, (xs, slalom.ones(5)), ShapeError, r"lengths \[4, 5\]"),
         (lambda c, x: (c, x), one, None, ConfigError, "neither xs nor length"),
         (lambda c, x: (c, x if x.sum() > 0 else c), one, xs, StagingError, "while staging"),
+        (lambda c, x: ((c * x * given).sum().backward(), (c, c))[1], one, xs, StagingError, "reads or writes .grad"),
+        (lambda c, x: (x, x), None, xs, ShapeError, "got 1 tensors; needed 0, as in init"),
         (writing, one, xs, StagingError, "writes into a tensor from outside"),
         (lambda c, x: (c, noisy(x)), one, xs, StagingError, "draw random numbers before the loop"),
     ]

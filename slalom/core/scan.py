@@ -22,7 +22,7 @@ from slalom.core.primitive import Array, Kind, Params, Primitive
 from slalom.core.shape import Shape, size
 from slalom.core.step import Body, Shares, Source, back_of, kept, pushed
 from slalom.core.tensor import Tensor, apply, check_operands
-from slalom.errors import ShapeError
+from slalom.errors import DTypeError, ShapeError
 
 __all__ = ["SCAN", "Field", "fields", "loop"]
 
@@ -199,9 +199,13 @@ def loop(
 
     Returns: for each carry its values, of shape (steps + 1, …): row t + 1 is what step t left, row 0 where it began
     (if ``reverse``, row t is what step t left, and the last row where it began); for each result (steps, …).
-    Shapes: carries and ``fixed`` as the step's; pieces (steps, …). Raises: ShapeError for others.
+    Shapes: carries and ``fixed`` as the step's; pieces (steps, …). Raises: ShapeError for others; DTypeError where not
+    all that is floating, and all that the step returns, has one dtype, on which the loop's vector rests.
     """
     inputs = (*carries, *pieces, *fixed)
+    floats = {t.dtype for t in inputs if t.dtype.kind == "f"} | {of.dtype for of in body.outputs}
+    if len(floats) > 1:
+        raise DTypeError("scan: dtypes", got=", ".join(sorted(of.name for of in floats)), needed="one floating dtype")
     check_operands(SCAN, inputs, {"body": body, "steps": steps, "reverse": reverse})
     live = {i for i, t in enumerate(inputs) if is_grad_enabled() and t.requires_grad}
     whole = kept(body, tuple(sorted(live | {*range(body.carries)}))) if live else body
@@ -215,7 +219,8 @@ def _unpacked(out: Tensor, at: Field) -> Tensor:
 
 
 def _part_of(ct: Tensor, at: Field) -> Tensor | None:
-    """Of a cotangent that is a sum of padded parts, as those of slices are, what lies in a field; None for nothing."""
+    """Of a cotangent that is a sum of padded parts, as those of slices are, or known, what lies in a field; None for
+    nothing: what is not 0 · x cannot be NaN."""
     node = ct._node
     if node is not None and node.prim is p.ADD and all(source.shape == ct.shape for source in node.inputs):
         x, y = [_part_of(Tensor._saved(source, node), at) for source in node.inputs]
@@ -226,4 +231,6 @@ def _part_of(ct: Tensor, at: Field) -> Tensor | None:
             return None
         if (begin, begin + inner) == (at.begin, at.end):
             return Tensor._saved(node.inputs[0], node).reshape((at.rows, *at.shape))
-    return _unpacked(ct, at)
+    part = _unpacked(ct, at)
+    array = part._storage.array
+    return None if node is None and isinstance(array, np.ndarray) and not array.any() else part

@@ -9,6 +9,7 @@ Source: A. Griewank and A. Walther, Evaluating Derivatives, 2008, chapter 12, fo
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from slalom.core.autodiff import grad_of, jvp
 from slalom.core.graph import Graph, Input, Output, Type
-from slalom.core.node import MODE, Abstract, Mode, user_line
+from slalom.core.node import MODE, Abstract, Mode, Storage, user_line
 from slalom.core.ops import pointwise as p
 from slalom.core.ops import reductions as r
 from slalom.core.ops import structural as s
@@ -135,16 +136,28 @@ class _Closed(_Step):
             return t
         if id(t) not in self._inside:
             stand_in = self.awaited(-1 - len(self.read), Type(t.shape, t.dtype), "from outside")
-            self._inside[id(t)] = self.fresh(stand_in) if t._live else stand_in
+            if t._live:
+                leaf = self._leaf(self.lift(stand_in), weakref.ref(t))
+                stand_in = Tensor._handle(Storage(leaf.storage.array), leaf, True)
+            self._inside[id(t)] = stand_in
             self.read += (t,)
         return self._inside[id(t)]
+
+    def read_grad(self, t: Tensor) -> Tensor | None:
+        if self._is_outside(t):
+            raise StagingError(
+                f"a step of a loop reads or writes .grad of a tensor from outside, at {user_line()}",
+                hint="slalom.grad in the step gives gradients as values; call backward() after the loop",
+            )
+        return super().read_grad(t)
 
     def write(self, t: Tensor, value: Tensor) -> None:
         if self._is_outside(t):
             raise StagingError(
                 f"a step of a loop writes into a tensor from outside, at {user_line()}",
                 got=f"a tensor of shape {t.shape}",
-                hint="carry the value from step to step; draw random numbers before the loop, as one of its xs",
+                hint="carry the value from step to step; draw random numbers before the loop, as one of its xs; "
+                "layers that keep statistics want eval()",
             )
         super().write(t, value)
 
@@ -229,7 +242,9 @@ def _joint(body: Body, wanted: tuple[int, ...], cts: tuple[int, ...]) -> _Joint:
         for i in wanted:
             inputs[i] = trace.fresh(inputs[i])
         outs = _replayed(body.graph, inputs)
-        seeds = {k: [t for t in (*carried[k : k + 1], outside.get(k)) if t is not None] for k in range(len(outs))}
+        seeds = {k: [outside[k]] if k in outside else [] for k in range(len(outs))}
+        for k in _felt(body, cts):
+            seeds[k].insert(0, carried[k])
         live = [k for k, parts in seeds.items() if parts and outs[k].requires_grad]
         cotangents = [sum(seeds[k][1:], seeds[k][0]) for k in live]
         back = grad_of([outs[k] for k in live], [inputs[i] for i in wanted], cotangents, allow_unused=True)
@@ -238,6 +253,23 @@ def _joint(body: Body, wanted: tuple[int, ...], cts: tuple[int, ...]) -> _Joint:
     return _Joint(
         _recorded((*body.inputs, *body.outputs[:c], *(body.outputs[k] for k in cts)), both), body, wanted, cts
     )
+
+
+def _felt(body: Body, outputs: Iterable[int]) -> set[int]:
+    """The carries that some outputs depend on, now or some steps later: others have no cotangent, not one of 0, which
+    times infinity is not a number."""
+    graph, c = body.graph, body.carries
+    number = {place.value: i for i, place in enumerate(graph.inputs[:c])}
+    found, stack = set[int](), list(outputs)
+    reached = {k for k in stack if k < c}
+    while stack:
+        value = graph.outputs[stack.pop()].value
+        needed = _needed(graph, [value], ())
+        read = {i for eq in graph.equations if eq.out in needed for i in eq.inputs} | {value}
+        new = {number[v] for v in read & number.keys()} - found
+        found |= new
+        stack.extend(new)
+    return found | reached
 
 
 def kept(body: Body, wanted: tuple[int, ...]) -> Body:

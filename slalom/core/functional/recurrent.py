@@ -146,7 +146,8 @@ def _direction(
     """The states h of all steps, as rows in the order of time, and the states after the last step taken."""
     product, hidden = _prepared(kind, x, weights)
     batch = x.shape[0] // len(steps)
-    if len(steps) >= LONG and not in_step():
+    same = len({t.dtype for t in (product, *state, *hidden) if t is not None}) == 1
+    if len(steps) >= LONG and same and not in_step():
         out, state = _looped(kind, product, state, hidden, running, steps)
     else:
         outs = []
