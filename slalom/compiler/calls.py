@@ -62,11 +62,6 @@ class Repeat:
         return any(call.checks for call in self.calls)
 
     @property
-    def flops(self) -> int:
-        once, each = self.calls[: self.once], self.calls[self.once :]
-        return sum(c.flops for c in once) + self.steps * sum(c.flops for c in each)
-
-    @property
     def loops(self) -> tuple[str, ...]:
         lines = [f"{self.steps} steps, {'backwards' if self.reverse else 'forwards'}, each of"]
         for call in self.calls:
@@ -96,9 +91,6 @@ class Lowered:
         """How many bytes the memory of a value has."""
         if value in self.tables:
             return self.tables[value].nbytes
-        scratch = self.scratch.get(value)
-        return (
-            self.schedule.elements(value) * self.schedule.graph.types[value].dtype.itemsize
-            if scratch is None
-            else scratch
-        )
+        if value in self.scratch:
+            return self.scratch[value]
+        return self.schedule.elements(value) * self.schedule.graph.types[value].dtype.itemsize

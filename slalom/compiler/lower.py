@@ -38,13 +38,13 @@ WORTH_PACKING: Final = 16_384
 NEAR: Final = 256 << 10
 """Bytes of an operand that the second cache holds, where a copy costs half as much."""
 READ_AGAIN: Final = 4
-"""Column tiles for each of which it is read, from which on that is so: a copy costs as much as reading it twice."""
+"""Column tiles, for each of which it is read, from which on it is copied: that costs as much as two readings."""
 DEEP: Final = 512
-"""Terms of a sum from which on a product goes through it in stretches, for all of its tiles …"""
+"""Terms of a sum from which on a product goes through it in stretches, for all tiles at once (``deep.py``) …"""
 FEW: Final = 3
-"""Row tiles for each of which B is read, from which on that is so …"""
+"""… row tiles that it must have, as B is copied for all of them …"""
 TALL: Final = 1024
-"""… and rows up to which it does: a stretch of them has to stay in the second cache."""
+"""… and rows that it may have: a stretch of them has to stay in the second cache."""
 SHORT: Final = 4
 """Operations on the sums of a product that may be written once for each register of a tile."""
 

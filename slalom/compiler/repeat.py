@@ -57,8 +57,7 @@ def _zeroing(target: Moving, bytes: int) -> Row:
 
 
 class Places:
-    """Where the values of a step are, from step to step. ``numbers``: under which the program
-    knows its constants."""
+    """Where the values of a step are, from step to step. ``numbers``: those of its constants in the program."""
 
     def __init__(self, loop: Repeat, plan: Plan, numbers: Mapping[int, int]) -> None:
         self._loop, self._plan, self._numbers = loop, plan, numbers
