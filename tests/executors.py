@@ -200,7 +200,7 @@ class Checked(NativeExecutor):
         outputs = super().run()
         written = set(self.targets.values())
         assert all(same(a, b) for i, (a, b) in enumerate(zip(before, inputs, strict=True)) if i not in written)
-        found = [inputs[self.targets[i]] if i in self.targets else array for i, array in enumerate(outputs)]
+        found = [inputs[self.targets[i]] if slot is None else slot.array for i, slot in enumerate(outputs)]
         self._bound.check(before, expected, found)
         for got, want in zip(found, expected, strict=True):
             got[...] = want

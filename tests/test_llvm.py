@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slalom.compiler import image, llvm
+from slalom.compiler import crew, image, llvm
 from slalom.compiler.ir import F32, I64, Builder, Type, Value, literal
 from slalom.errors import MissingExtraError
 
@@ -135,7 +135,7 @@ def test_what_always_stands_is_written_once(monkeypatch: pytest.MonkeyPatch):
         np.testing.assert_array_equal(run(address), expected(constant))
     assert not first.missing and len(written) == 1
     assert llvm.Standing("polynomials", write).addresses == first.addresses and len(written) == 1
-    monkeypatch.setattr(llvm, "_addresses", {})  # as in another process, where they are on disk
+    monkeypatch.setattr(llvm._crew, "made", {})  # as in another process, where they are on disk
     again = llvm.Standing("polynomials", write)
     assert bool(again.missing) != image.supported()
     np.testing.assert_array_equal(run(again.addresses[1]), expected(302.0))
@@ -177,8 +177,8 @@ def test_texts_with_support_and_functions_of_the_c_library(images: bool, monkeyp
 
 @pytest.mark.parametrize("processors", [1, 2, 5])
 def test_many_are_compiled_by_several_threads(processors: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(llvm, "available_cpus", lambda: processors)
-    monkeypatch.setattr(llvm, "LINES", 20)
+    monkeypatch.setattr(crew, "available_cpus", lambda: processors)
+    monkeypatch.setattr(crew, "LEAST", 20)
     constants = [100 * processors + i / 16 for i in range(9)]
     shares, real = [], llvm._module
 
@@ -190,13 +190,14 @@ def test_many_are_compiled_by_several_threads(processors: int, monkeypatch: pyte
     addresses = llvm.load([polynomial(c) for c in constants])
     for constant, address in zip(constants, addresses, strict=True):
         np.testing.assert_array_equal(run(address), expected(constant))
-    assert len({thread for thread, _ in shares}) == processors and sum(n for _, n in shares) == len(constants)
+    threads = {thread for thread, _ in shares}  # a late one may find nothing left
+    assert min(2, processors) <= len(threads) <= processors and sum(n for _, n in shares) == len(constants)
 
 
 @pytest.mark.parametrize("place", [0, 5])
 def test_what_is_not_valid_is_an_error_in_any_thread(place: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(llvm, "available_cpus", lambda: 6)
-    monkeypatch.setattr(llvm, "LINES", 1)
+    monkeypatch.setattr(crew, "available_cpus", lambda: 6)
+    monkeypatch.setattr(crew, "LEAST", 1)
     texts = {f"f{i}": TEXT.format(name=f"f{i}", modulus=f"{i + 3}.0") for i in range(6)}
     texts[f"f{place}"] = texts[f"f{place}"].replace("store float %rest", "store float %nothing")
     with pytest.raises(RuntimeError, match="nothing"):

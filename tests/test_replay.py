@@ -240,3 +240,49 @@ def test_threads_get_results_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def _shared(t: Tensor) -> Any:
+    return t.detach()
+
+
+HELD: dict[str, Callable[[Tensor], Any]] = {
+    "the tensor": lambda t: t,
+    "its buffer": _shared,
+    "its array": lambda t: t.numpy(),
+    "a part of its array": lambda t: t.numpy()[1:],
+    "a view": lambda t: t.reshape(1, 3),
+    "what was made of it": lambda t: (t.requires_grad_() * t).sum(),
+    "a weak reference": weakref.ref,
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_whatever_of_a_result_is_held_keeps_it(what: str) -> None:
+    double = slalom.compile(lambda x: x * 2.0)
+    held = HELD[what](double(tensor([1.0, 2.0, 3.0])))
+    before = {id(t) for t in (double(tensor([float(i), 5.0, 6.0])) for i in range(20))}
+    if what == "a weak reference":
+        assert held() is None or held() is not double(tensor([4.0, 5.0, 6.0]))
+    elif what == "what was made of it":
+        assert held.item() == 56.0
+        held.backward()
+    else:
+        numbers = (held if isinstance(held, np.ndarray) else held.numpy()).ravel().tolist()
+        assert numbers == [2.0, 4.0, 6.0][-len(numbers) :]
+    assert len(before) < 20, "what nobody holds is used again"
+
+
+def test_a_result_that_is_used_again_is_as_new() -> None:
+    double = slalom.compile(lambda x: x * 2.0)
+    for round in range(10):
+        result = double(tensor([1.0, 2.0]))
+        assert not result.requires_grad and result.grad is None and result.is_leaf
+        result.requires_grad_()
+        (result * result).sum().backward()
+        assert result.grad is not None and result.grad.tolist() == [4.0, 8.0]
+        part = result.detach().reshape(2, 1)
+        with slalom.no_grad():
+            result.add_(1.0)
+        assert result.tolist() == [3.0, 5.0] and part.tolist() == [[2.0], [4.0]], round
+        result.data = tensor([1.0, 2.0, 3.0])

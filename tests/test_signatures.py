@@ -54,7 +54,7 @@ class Counting(Templates):
 
 def calls(graph: Graph, targets: dict[int, int], templates: Templates, patch: pytest.MonkeyPatch) -> list[Any]:
     """All that the calls of a program say, lowered with these templates."""
-    patch.setattr(lower, "Templates", lambda: templates)
+    patch.setattr(lower, "Templates", lambda written: templates)
     program = Program(graph, targets)
     found = [one for call in program.lowered.calls for one in (call.calls if isinstance(call, Repeat) else (call,))]
     return [

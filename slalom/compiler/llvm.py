@@ -1,9 +1,10 @@
 """From LLVM IR as text to machine code in memory, through llvmlite: the one module that imports it.
 
 ``load`` takes finished functions and gives their addresses. What neither this process nor the cache on disk holds is
-compiled in LLVM modules, as many as there are processors, at once. The text comes tiled and vectorised, so that one
-pass runs (sroa: variables into registers) and then code generation. Code lives as long as the process. llvmlite is
-imported when something is to be compiled, not before: its import takes longer than a start from the cache.
+compiled by a ``Crew``, in LLVM modules of some functions each; ``begin`` lets it do so while others are being written.
+The text comes tiled and vectorised, so that one pass runs (sroa: variables into registers) and then code generation.
+Code lives as long as the process. llvmlite is imported when something is to be compiled, not before: its import takes
+longer than a start from the cache.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import ctypes
 import functools
 import importlib.util
 import itertools
-import os
 import platform
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,12 +22,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, overload
 
 from slalom.compiler import cache, image, mathlib
+from slalom.compiler.crew import Crew, Job
 from slalom.compiler.ir import Builder
-from slalom.compiler.runtime import available_cpus, uncollected
+from slalom.compiler.runtime import uncollected
 from slalom.compiler.times import Times, spent, timed
 from slalom.errors import MissingExtraError
 
-__all__ = ["Loaded", "Standing", "Target", "assembly", "available", "find", "kernel_stats", "keys", "load", "optimized"]
+__all__ = [
+    "Loaded", "Standing", "Target", "assembly", "available", "begin", "find", "kernel_stats", "keys", "load",
+    "optimized",
+]  # fmt: skip
 
 
 class Target(NamedTuple):
@@ -70,19 +73,14 @@ class _Unit(NamedTuple):
     functions: frozenset[tuple[str, str]] = frozenset()
 
 
-LINES: Final = 400
-"""Of a module at least: some 10 ms of code generation, and a module takes 3 ms for itself."""
 _BLOCK: Final = 7
 """As long as so many lines a basic block takes beside its own."""
-_lock: Final = threading.RLock()
-_addresses: Final[dict[tuple[Target, str], int]] = {}
 _latest: list[Loaded] = []
+_begun: Final[dict[tuple[Target, str], bool]] = {}
+"""What was begun since it was last loaded, and whether it was found on disk."""
 _units: Final[weakref.WeakKeyDictionary[Builder, _Unit]] = weakref.WeakKeyDictionary()
 """Of finished functions."""
 _ATTRIBUTES: Final = "attributes #0 = { nounwind }"
-
-# A child of fork must not inherit a lock that a thread of its parent holds.
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def available() -> bool:
@@ -114,6 +112,13 @@ def load(
     return _load(units, target or _host())
 
 
+def begin(kernels: Sequence[Builder], target: Target | None = None) -> None:
+    """Let finished functions that ``load`` will be asked for be compiled meanwhile, if there are processors for it."""
+    with timed("text"):
+        units = [_unit(builder) for builder in kernels]
+    _begin(units, target or _host())
+
+
 def keys(kernels: Sequence[Builder]) -> list[str]:
     """Under which key each kernel's code is kept."""
     return [_unit(builder).key for builder in kernels]
@@ -122,14 +127,13 @@ def keys(kernels: Sequence[Builder]) -> list[str]:
 def find(keys: Sequence[str], target: Target | None = None) -> list[int] | None:
     """The addresses of kernels that were compiled before, here or on this disk; None unless all are there."""
     target = target or _host()
-    with _lock:
-        before = spent()
-        fresh = {key for key in keys if (target, key) not in _addresses}
-        with timed("disk"):
-            if fresh and not (_images() and all(_from_disk(key, target) for key in fresh)):
-                return None
-        _latest[:] = [Loaded(len(keys), len(fresh), 0, spent().since(before))]
-        return [_addresses[target, key] for key in keys]
+    before = spent()
+    with _crew.lock, timed("disk"):
+        fresh = {key for key in keys if (target, key) not in _crew.made}
+        if fresh and not (_images() and all(_from_disk(key, target) for key in fresh)):
+            return None
+    _latest[:] = [Loaded(len(keys), len(fresh), 0, spent().since(before))]
+    return [_crew.made[target, key] for key in keys]
 
 
 class Standing:
@@ -173,14 +177,14 @@ def kernel_stats() -> Loaded:
 
 def optimized(builder: Builder, target: Target | None = None) -> str:
     """A kernel's IR as code generation meets it."""
-    with _lock, _module([_unit(builder)], _machine(target or _host())) as module:
+    with _module([_unit(builder)], _machine(target or _host())) as module:
         return str(module)
 
 
 def assembly(builder: Builder, target: Target | None = None) -> str:
     """A kernel's machine code as text."""
     machine = _machine(target or _host())
-    with _lock, _module([_unit(builder)], machine) as module:
+    with _module([_unit(builder)], machine) as module:
         return str(machine.emit_assembly(module))
 
 
@@ -292,17 +296,28 @@ def _run_passes(module: Any, machine: Any) -> None:
 
 
 def _load(units: Sequence[_Unit], target: Target) -> list[int]:
-    with _lock:
-        before = spent()
-        missing = {unit.key: unit for unit in units if (target, unit.key) not in _addresses}
-        wanted = len(missing)
-        if _images():
-            with timed("disk"):
-                missing = {key: unit for key, unit in missing.items() if not _from_disk(key, target)}
-        if missing:
-            _compile(_shares([*missing.values()]), target)
-        _latest[:] = [Loaded(len(units), wanted - len(missing), len(missing), spent().since(before))]
-        return [_addresses[target, unit.key] for unit in units]
+    before = spent()
+    _begin(units, target)
+    places = [(target, unit.key) for unit in units]
+    with timed("codegen"):
+        addresses = _crew.finish(places)
+    found = [_begun.pop(place) for place in places if place in _begun]
+    _latest[:] = [Loaded(len(units), sum(found), len(found) - sum(found), spent().since(before))]
+    return addresses
+
+
+def _begin(units: Sequence[_Unit], target: Target) -> None:
+    """Place what is on disk, and let the crew begin with the rest."""
+    with _crew.lock:
+        jobs = []
+        for unit in [unit for unit in units if (target, unit.key) not in _crew.made]:
+            place = target, unit.key
+            if place not in _begun:
+                with timed("disk"):
+                    _begun[place] = _images() and _from_disk(unit.key, target)
+            if not _begun[place]:
+                jobs.append(Job(place, target, _weight(unit.text) + _weight(_mathematics(unit.functions)), unit))
+        _crew.begin(jobs)
 
 
 def _weight(text: str) -> int:
@@ -311,44 +326,17 @@ def _weight(text: str) -> int:
     return text.count("\n") + _BLOCK * text.count(":\n") + text.count("<32 x") + 3 * text.count("<64 x")
 
 
-def _shares(units: list[_Unit]) -> list[list[_Unit]]:
-    """The functions of each module: as many modules as there are processors, or fewer, of about equal weight."""
-    weights = {unit.key: _weight(unit.text) + _weight(_mathematics(unit.functions)) for unit in units}
-    shares: list[list[_Unit]] = [[] for _ in range(max(1, min(available_cpus(), sum(weights.values()) // LINES)))]
-    taken = [0] * len(shares)
-    for unit in sorted(units, key=lambda unit: weights[unit.key], reverse=True):
-        least = taken.index(min(taken))
-        shares[least].append(unit)
-        taken[least] += weights[unit.key]
-    return [share for share in shares if share]
+def _compile(units: Sequence[_Unit], target: Target) -> list[int]:
+    """Compile functions in one module; place and keep them."""
+    machine = _machine(target)
+    with _module(units, machine) as module, timed("codegen"):
+        code = _object(machine, module)
+    with timed("link"):
+        addresses = _keep(code, units, target)
+    return [addresses[unit.key] for unit in units]
 
 
-def _compile(shares: list[list[_Unit]], target: Target) -> None:
-    """Compile each share of functions in a module and a thread of its own; place and keep them."""
-    made: list[bytes | BaseException | None] = [None] * len(shares)
-
-    def work(number: int) -> None:
-        try:
-            machine = _machine(target)
-            with _module(shares[number], machine) as module, timed("codegen"):
-                made[number] = _object(machine, module)
-        except BaseException as error:  # raised again where it is waited for
-            made[number] = error
-
-    _binding()
-    others = [threading.Thread(target=work, args=(n,), name="slalom compiles") for n in range(1, len(shares))]
-    for thread in others:
-        thread.start()
-    work(0)
-    with timed("codegen"):
-        for thread in others:
-            thread.join()
-    for share, code in zip(shares, made, strict=True):
-        if isinstance(code, BaseException):
-            raise code
-        assert code is not None, "its thread has ended"
-        with timed("link"):
-            _keep(code, share, target)
+_crew: Final = Crew(_compile)
 
 
 def _object(machine: Any, module: Any) -> bytes:
@@ -380,30 +368,25 @@ def _unlocked() -> Any:
     return library
 
 
-def _keep(code: bytes, units: Sequence[_Unit], target: Target) -> None:
-    """Place functions, and keep them on disk."""
+def _keep(code: bytes, units: Sequence[_Unit], target: Target) -> dict[str, int]:
+    """Place functions, and keep them on disk; their addresses by key."""
     if not _images():
-        _link(code, units, target)
-        return
+        return _link(code, units)
     made = image.from_object(code)
     made = made._replace(symbols={unit.key: made.symbols[unit.name] for unit in units})
-    _place(made, target)
     cache.put([_entry(unit.key, target) for unit in units], made.pack())
+    return image.place(made)
 
 
 def _from_disk(key: str, target: Target) -> bool:
     """Place the image that holds a function, unless an earlier one held it, too."""
-    if (target, key) not in _addresses:
+    if (target, key) not in _crew.made:
         data = cache.get(_entry(key, target))
         if data is None:
             return False
-        _place(image.Image.unpack(data), target)
+        for other, address in image.place(image.Image.unpack(data)).items():
+            _crew.made.setdefault((target, other), address)
     return True
-
-
-def _place(made: image.Image, target: Target) -> None:
-    for key, address in image.place(made).items():
-        _addresses.setdefault((target, key), address)
 
 
 def _entry(key: str, target: Target) -> str:
@@ -426,10 +409,10 @@ def _images() -> bool:
     return image.supported()
 
 
-def _link(code: bytes, units: Sequence[_Unit], target: Target) -> None:
+def _link(code: bytes, units: Sequence[_Unit]) -> dict[str, int]:
     library = _binding().JITLibraryBuilder().add_object_img(code).add_current_process()
     for unit in units:
         library.export_symbol(unit.name)
-    linked = library.link(_linker(), f"kernels{len(_addresses)}")
+    linked = library.link(_linker(), f"kernels {units[0].key}")
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(linked))  # the code stays, even when the interpreter ends
-    _addresses.update({(target, unit.key): linked[unit.name] for unit in units})
+    return {unit.key: linked[unit.name] for unit in units}

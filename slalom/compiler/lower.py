@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -49,9 +49,17 @@ SHORT: Final = 4
 """Operations on the sums of a product that may be written once for each register of a tile."""
 
 
-def lower(kernels: Schedule, register_bytes: int = 64, threads: int = 1) -> Lowered:
-    """The calls of a schedule, for so many threads. Those that write state come last where they can."""
-    lowering = _Lowering(kernels, register_bytes, threads)
+def lower(
+    kernels: Schedule,
+    register_bytes: int = 64,
+    threads: int = 1,
+    written: Callable[[Builder], None] = lambda builder: None,
+) -> Lowered:
+    """The calls of a schedule, for so many threads. Those that write state come last where they can.
+
+    written: is told of each function as soon as its text is whole.
+    """
+    lowering = _Lowering(kernels, register_bytes, threads, written)
     for kernel in _ordered(kernels):
         lowering.add(kernel)
     return lowering.lowered
@@ -72,12 +80,15 @@ def _ordered(schedule: Schedule) -> list[Kernel]:
 
 
 class _Lowering:
-    def __init__(self, schedule: Schedule, register_bytes: int, threads: int) -> None:
+    def __init__(
+        self, schedule: Schedule, register_bytes: int, threads: int, written: Callable[[Builder], None]
+    ) -> None:
+        self.written = written
         self.schedule, self.graph, self.register_bytes, self.threads = schedule, schedule.graph, register_bytes, threads
         self.types = schedule.graph.types
         self.lowered = Lowered(schedule)
         self.packed: dict[Any, int] = {}
-        self.templates = Templates()
+        self.templates = Templates(written)
         self.bands = Bands(schedule.graph)
         self.steps: dict[Body, tuple[Lowered, tuple[Call, ...], int]] = {}
 
@@ -169,7 +180,7 @@ class _Lowering:
         """A step, its calls, and how many of them, the first, do the same at all steps."""
         known = self.steps.get(body)
         if known is None:
-            step = lower(schedule(body.graph), self.register_bytes, self.threads)
+            step = lower(schedule(body.graph), self.register_bytes, self.threads, self.written)
             fixed = {place.value for place in body.graph.inputs[body.carries + body.pieces :]}
             calls = [call for call in step.calls if isinstance(call, Call)]
             if len(calls) < len(step.calls):

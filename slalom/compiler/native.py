@@ -7,8 +7,10 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from ctypes import addressof, c_char
 from sys import getrefcount
 from typing import Any, Final
+from weakref import getweakrefcount
 
 import numpy as np
 
@@ -17,8 +19,10 @@ from slalom.compiler.executor import NumpyExecutor
 from slalom.compiler.program import Program, address
 from slalom.compiler.threads import Table
 from slalom.core.graph import Graph, Type
+from slalom.core.node import Storage
 from slalom.core.primitive import Array
 from slalom.core.shape import size
+from slalom.core.tensor import Tensor
 
 SHARED: Final = 20_000_000
 """Elementary operations of a call from Python from which on it is shared among threads."""
@@ -71,10 +75,12 @@ class NativeExecutor:
         self._elsewhere: dict[int, Array] = {}  # what is written to in the end, where the program works on a copy
         self._starts: list[int] = []  # of the memory that is written, in order …
         self._ends: list[int] = []
+        self._lowest = self._highest = 0  # … and where all of it is
         self._owned = False
         for i, place in enumerate(graph.inputs):
             if place.kind == "number":
-                self._use(i, cells[i : i + 1].reshape(()))
+                cell = cells[i : i + 1].reshape(())
+                self._use(i, cell, address(cell))
         self._large = self.program.flops >= SHARED
         self.clock: list[list[float]] | None = None
         """Where the times of the calls of each run go, if they are wanted."""
@@ -92,10 +98,8 @@ class NativeExecutor:
                 elif array is not self.given[i]:
                     changed[i] = array
             self.give(changed)
-            outputs = self.run()
-        for i, source in self.targets.items():
-            outputs[i] = inputs[source]
-        return outputs
+            slots = self.run()
+        return [inputs[self.targets[i]] if slot is None else slot.array for i, slot in enumerate(slots)]
 
     def give(self, changed: Mapping[int, Array]) -> None:
         """Use these arrays from now on, until others are given. The caller holds the lock."""
@@ -104,28 +108,32 @@ class NativeExecutor:
             self.given[i] = array
             if elsewhere:
                 elsewhere.pop(i, None)
-            if not array.flags.c_contiguous:
-                if i in written:
-                    elsewhere[i] = array
-                array, self.given[i] = array.copy("C"), None
-            self._use(i, array)
+            try:  # what can be written and has no gaps
+                self._use(i, array, addressof(c_char.from_buffer(array)))  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                if not array.flags.c_contiguous:
+                    if i in written:
+                        elsewhere[i] = array
+                    array, self.given[i] = array.copy("C"), None
+                self._use(i, array, address(array))
         if not written:
             return
         check: Iterable[int] = changed
         if not written.isdisjoint(changed):
             spans = sorted(self._span(i) for i in written)
             self._starts, self._ends = [s[0] for s in spans], [s[1] for s in spans]
+            self._lowest, self._highest = self._starts[0], max(self._ends)
             self._owned = all(self._used[i].base is None for i in written)
             check = range(len(self._used))
         for i in check:
             apart = self._owned and self._used[i].base is None  # arrays that both own their memory share none
             if not apart and i not in written and self._overlaps(i):
                 self.given[i] = None  # it must keep its values while others are written
-                self._use(i, self._used[i].copy())
+                copy = self._used[i].copy()
+                self._use(i, copy, address(copy))
 
-    def _use(self, i: int, array: Array) -> None:
-        self._used[i] = array
-        start = self._at[i] = address(array)
+    def _use(self, i: int, array: Array, start: int) -> None:
+        self._used[i], self._at[i] = array, start
         words = self.program.words
         for at, offset in self._words[i]:
             words[at] = start + offset
@@ -138,15 +146,21 @@ class NativeExecutor:
         """Whether what is used for an input shares memory with what is written."""
         start = self._at[i]
         end = start + self._used[i].nbytes
+        if start >= self._highest or end <= self._lowest:
+            return False
         at = bisect_right(self._starts, end - 1) - 1
         return at >= 0 and self._ends[at] > start and end > start
 
     def run(self) -> list[Any]:
-        """The outputs; None for those with a target. The caller holds the lock. Raises: as ``__call__``."""
+        """Where the outputs are, ``Slot``s; None for those with a target. The caller holds the lock.
+
+        Raises: as ``__call__``.
+        """
         outputs: list[Any] = [None] * len(self.graph.outputs)
         words = self.program.words
         for i, room, places in self._made:
-            outputs[i], start = room.take()
+            outputs[i] = slot = room.take()
+            start = slot.start
             for at, offset in places:
                 words[at] = start + offset
         table = self._table
@@ -167,8 +181,26 @@ class NativeExecutor:
         return outputs
 
 
+class Slot:
+    """Memory for an output, and a tensor on it."""
+
+    __slots__ = ("array", "start", "tensor")
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.start, self.tensor = array, address(array), Tensor._handle(Storage(array), None, False)
+
+    def holders(self) -> tuple[int, ...]:
+        """How often Python counts it, its tensor, its array and what lies between them."""
+        t, counted = self.tensor, getrefcount
+        return counted(self), counted(t), counted(t._storage), counted(self.array), getweakrefcount(t)
+
+
+_FREE: Final = next(slot.holders() for slots in ([Slot(np.empty(0))],) for slot in slots)
+"""Of a slot that is in a list and a variable, as in ``_Room.take``, and of which nobody else holds anything."""
+
+
 class _Room:
-    """Arrays for an output of small size: what was handed out and is held by nobody any more is handed out again."""
+    """Memory for an output; if it is small, what nobody holds any more of what was handed out is handed out again."""
 
     SMALL: Final = 1 << 16
     """Bytes up to which finding memory takes longer than what is computed for it."""
@@ -177,19 +209,17 @@ class _Room:
     def __init__(self, of: Type) -> None:
         self._shape, self._dtype = of.shape, of.dtype
         self._small = size(of.shape) * of.dtype.itemsize <= self.SMALL
-        self._arrays: list[tuple[Array, int]] = []
+        self._slots: list[Slot] = []
 
-    def take(self) -> tuple[Array, int]:
-        """An array that nobody else holds, and its address."""
-        for entry in self._arrays:
-            if getrefcount(entry[0]) <= _ALONE:
-                return entry
-        array = np.empty(self._shape, self._dtype)
-        entry = array, address(array)
-        if self._small:
-            self._arrays = [*self._arrays[1 - self.MOST :], entry]
-        return entry
-
-
-_ALONE: Final = max(getrefcount(entry[0]) for entry in [(np.empty(0), 0)])
-"""What Python counts for an array that only one tuple holds, by the very expression above."""
+    def take(self) -> Slot:
+        """A slot that nobody else holds anything of."""
+        for slot in self._slots:
+            if slot.holders() == _FREE:
+                tensor = slot.tensor
+                tensor._node, tensor._live, tensor._grad, tensor._storage._views = None, False, None, None
+                break
+        else:
+            slot = Slot(np.empty(self._shape, self._dtype))
+            if self._small:
+                self._slots = [*self._slots[1 - self.MOST :], slot]
+        return slot

@@ -64,6 +64,7 @@ class Program:
     ) -> None:
         self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
         self._threads, before = runtime.get_num_threads(), spent()
+        self._compiling = False
         with timed("key"):
             key = outline.key_of(graph, self._targets, guard, target or llvm.Target.host(), self._threads)
         with timed("disk"):
@@ -105,7 +106,12 @@ class Program:
         """The kernels as calls of generated functions."""
         kernels = self.kernels
         with timed("lower"):
-            return lower(kernels, _register_bytes(self._target), self._threads)
+            return lower(kernels, _register_bytes(self._target), self._threads, self._written)
+
+    def _written(self, builder: Builder) -> None:
+        """While all stages are gone through, code generation begins as soon as there is a text."""
+        if self._compiling:
+            llvm.begin([builder], self._target)
 
     @cached_property
     def memory(self) -> memory.Plan:
@@ -170,9 +176,12 @@ class Program:
 
     def _compiled(self, beside: Sequence[Builder]) -> tuple[Outline, list[int]]:
         """Go through all stages."""
-        rows = [row for part, _ in self.parts for row in part]
-        builders = [row.builder for row in rows]
         others = [] if self._target is not None else [*walker.CODE.missing, *beside]
+        llvm.begin(others, self._target)
+        self._compiling = True
+        rows = [row for part, _ in self.parts for row in part]
+        self._compiling = False
+        builders = [row.builder for row in rows]
         addresses = llvm.load([*builders, *others], target=self._target)[: len(builders)]
         steps = tuple(
             Step(n, row.tasks, row.ways, row.flops, row.commit, tuple(map(self._word, row.words)))

@@ -94,10 +94,10 @@ class Replay:
             outputs = run.run()
             note_writes(written)
         for i, target in self._stores:
-            stored(target, leaves).write(outputs[i])
+            stored(target, leaves).write(outputs[i].array)
         for i, source in self._grads:
             owner = leaves[source] if source.__class__ is int else source()
-            owner._grad = Tensor._handle(Storage(outputs[i]), None, False)
+            owner._grad = outputs[i].tensor
         for source in self._cleared:
             whose(source, leaves)._grad = None
-        return [Tensor._handle(Storage(outputs[i]), None, False) for i in self._results]
+        return [outputs[i].tensor for i in self._results]

@@ -33,10 +33,11 @@ class _Held(NamedTuple):
 
 
 class Templates:
-    """The kernels that were written, by signature."""
+    """The kernels that were written, by signature. ``written`` is told of each new one."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[Builder], None] = lambda builder: None) -> None:
         self._known: dict[Hashable, Written] = {}
+        self._written = written
 
     def get(self, key: Hashable, held: Iterable[Word], write: Callable[[], Written]) -> Written:
         """A kernel as ``write`` makes it, or as it made one with the same key before.
@@ -48,6 +49,7 @@ class Templates:
         known = self._known.get((key, pattern))
         if known is None:
             made = write()
+            self._written(made.builder)
             words = [_Held(places[word]) if isinstance(word, Memory | Number) else word for word in made.words]
             known = self._known[key, pattern] = made._replace(words=words)
         own = [*places]
