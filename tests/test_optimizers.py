@@ -134,6 +134,37 @@ def test_staged_is_eager_bit_for_bit_recorded_once_and_steered(row: Row, options
     assert compiled.traces == 1
 
 
+@each_sample
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_nothing_that_is_kept_is_denormal(row: Row, options: dict[str, Any], compiled: bool) -> None:
+    """A processor needs a hundred cycles for each such number, and 0.9 times the least of them is itself."""
+    p = slalom.tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), requires_grad=True)
+    optimizer = getattr(optim, row.name)([p], **options)
+    for _ in range(2):
+        p.grad = slalom.full((3, 4), 0.5)
+        optimizer.step()
+    kept = [value for name, value in optimizer.state[p].items() if name != "step" and value.dtype.kind == "f"]
+    for value in kept:
+        value.assign(slalom.full(value.shape, 7e-45))
+    p.grad = slalom.zeros(3, 4)
+    (slalom.compile(optimizer.step) if compiled else optimizer.step)()
+    tiny = np.finfo(np.float32).tiny
+    for value in kept:
+        found = np.abs(value.numpy())
+        assert ((found == 0) | (found >= tiny)).all(), found
+
+
+def test_a_mean_of_zeros_comes_to_rest_at_zero() -> None:
+    p = leaf(1.0, 2.0)
+    optimizer = SGD([p], lr=0.1, momentum=0.9)
+    p.grad = slalom.tensor([1.0, 1.0])
+    optimizer.step()
+    for _ in range(1000):
+        p.grad = slalom.zeros(2)
+        optimizer.step()
+    assert optimizer.state[p]["momentum_buffer"].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_wrong_options_are_named(row: Row) -> None:
     for options, words in row.wrong:
