@@ -128,6 +128,29 @@ def test_several_that_wait_for_one_result_get_it_from_one_making():
     assert found == [[49]] * 4 and squares.made == [7]
 
 
+def test_all_who_wait_for_what_fails_are_told():
+    squares, errors = Squares(), []
+    squares.gate.clear()
+
+    def ask() -> None:
+        squares.begin(-7)
+        try:
+            squares.crew.finish([-7])
+        except ValueError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert ended(lambda: squares.shares)
+    squares.gate.set()
+    for thread in threads:
+        thread.join(20)
+    assert errors == ["-7 is negative"] * 3
+    with pytest.raises(LookupError, match="not begun"):
+        squares.crew.finish([8])
+
+
 def test_what_an_interrupt_breaks_off_is_made_by_whoever_waits(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(crew, "available_cpus", lambda: 1)
     squares, real = Squares(), Squares.make

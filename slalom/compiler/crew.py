@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from slalom.compiler.runtime import available_cpus
@@ -52,22 +51,24 @@ class Crew(Generic[Result]):
         self._failed: dict[Hashable, Exception] = {}
         self._helpers = self._finishing = 0
         self._turn = 0.0
+        self._paused = False
         # A child of fork has none of these threads, and must not begin with a lock that one of them held, here or in
         # a library: the fork waits for the shares that are under way.
-        os.register_at_fork(before=self._pause, after_in_parent=self.lock.release, after_in_child=self._alone)
+        os.register_at_fork(before=self._pause, after_in_parent=self._resume, after_in_child=self._alone)
 
     def begin(self, jobs: Iterable[Job]) -> None:
         """Let other threads make this meanwhile, as far as there are processors for it."""
         with self.lock:
             for job in jobs:
-                if not any(job.key in known for known in (self.made, self._making, self._failed)):
+                if job.key not in self.made and job.key not in self._making:
+                    self._failed.pop(job.key, None)
                     self._waiting.setdefault(job.key, job)
             self._hire()
 
     def finish(self, keys: Sequence[Hashable]) -> list[Result]:
         """The results of what was begun, in order. What could not be made may be begun anew.
 
-        Raises: what ``make`` raised for one of them.
+        Raises: what ``make`` raised for one of them; LookupError for what was not begun.
         """
         with self.lock:
             self._finishing += 1
@@ -76,26 +77,33 @@ class Crew(Generic[Result]):
                 with self.lock:
                     for key in keys:
                         if key in self._failed:
-                            raise self._failed.pop(key)
+                            raise self._failed[key]
                     if all(key in self.made for key in keys):
                         return [self.made[key] for key in keys]
+                    if not all(any(key in known for known in (self.made, self._making, self._waiting)) for key in keys):
+                        raise LookupError("not begun")
                     self._hire()
-                    share = self._take()
-                    if not share:
-                        self.lock.wait()
-                if share:
-                    self._do(share)
+                if not self._do():
+                    with self.lock:
+                        self.lock.wait_for(lambda: self._may_go_on(keys))
         finally:
             with self.lock:
                 self._finishing -= 1
+
+    def _may_go_on(self, keys: Sequence[Hashable]) -> bool:
+        """Whether there is something to make, or nothing of these that others are making."""
+        return not self._paused and (bool(self._waiting) or self._making.isdisjoint(keys))
 
     def _hire(self) -> None:
         """Start threads for shares that wait, besides one that the caller takes if it finishes."""
         shares = sum(job.weight for job in self._waiting.values()) // LEAST - (self._finishing > 0)
         for _ in range(min(shares, available_cpus() - 1) - self._helpers):
-            with suppress(RuntimeError):  # the interpreter ends, or the system has no more threads: then without
+            self._count(self._helpers + 1)
+            try:
                 threading.Thread(target=self._help, name="slalom compiles").start()
-                self._count(self._helpers + 1)
+            except RuntimeError:  # the interpreter ends, or the system has no more threads: then without
+                self._count(self._helpers - 1)
+                return
 
     def _count(self, helpers: int) -> None:
         """Note how many there are."""
@@ -107,16 +115,20 @@ class Crew(Generic[Result]):
         self._helpers = helpers
 
     def _help(self) -> None:
-        while True:
+        main = threading.main_thread()  # when that has ended, nobody waits any more
+        try:
+            while main.is_alive() and self._do():
+                pass
+        finally:
             with self.lock:
-                share = self._take()
-                if not share:
-                    self._count(self._helpers - 1)
-                    return
-            self._do(share)
+                self._count(self._helpers - 1)
+                if main.is_alive():  # what was begun just now
+                    self._hire()
 
     def _take(self) -> list[Job]:
         """A share of what waits, the heaviest first; nothing if more will come, and this is not worth it yet."""
+        if self._paused:
+            return []
         first = max(self._waiting.values(), key=lambda job: job.alone, default=None)
         if first is None:
             return []
@@ -135,12 +147,16 @@ class Crew(Generic[Result]):
             self._making.add(job.key)
         return share
 
-    def _do(self, share: list[Job]) -> None:
-        """Make a share. Where that fails, it is one of them: each is tried alone."""
+    def _do(self) -> bool:
+        """Make a share, if there is one. Where that fails, it is one of them: each is tried alone."""
+        share: list[Job] = []
         found: Sequence[Result] = ()
-        again = share  # after an interrupt: another thread may wait for it
+        again: list[Job] | None = None
         try:
-            found = self._make([job.item for job in share], share[0].kind)
+            with self.lock:
+                share = self._take()
+            if share:
+                found = self._make([job.item for job in share], share[0].kind)
             again = []
         except Exception as error:  # raised again where it is waited for
             again = [job._replace(alone=True) for job in share] if len(share) > 1 else []
@@ -149,16 +165,26 @@ class Crew(Generic[Result]):
             with self.lock:
                 self._making.difference_update(job.key for job in share)
                 self.made.update(zip([job.key for job in share], found, strict=False))
-                self._waiting.update((job.key, job) for job in again)
-                self.lock.notify_all()
+                # After an interrupt another thread may wait for it.
+                self._waiting.update((job.key, job) for job in (share if again is None else again))
+                if share:
+                    self.lock.notify_all()
+        return bool(share)
 
     # --- fork -----------------------------------------------------------------------------------------------------
     def _pause(self) -> None:
         self.lock.acquire()
+        self._paused = True
         self.lock.wait_for(lambda: not self._making)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._hire()
+        self.lock.notify_all()
+        self.lock.release()
 
     def _alone(self) -> None:
         self._waiting.clear()
         self._count(0)
-        self._finishing = 0
+        self._finishing, self._paused = 0, False
         self.lock.release()

@@ -14,6 +14,7 @@ import functools
 import importlib.util
 import itertools
 import platform
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -80,6 +81,8 @@ _begun: Final[dict[tuple[Target, str], bool]] = {}
 """What was begun since it was last loaded, and whether it was found on disk."""
 _units: Final[weakref.WeakKeyDictionary[Builder, _Unit]] = weakref.WeakKeyDictionary()
 """Of finished functions."""
+_starting: Final = threading.RLock()
+"""LLVM is set up by one thread at a time."""
 _ATTRIBUTES: Final = "attributes #0 = { nounwind }"
 
 
@@ -177,14 +180,14 @@ def kernel_stats() -> Loaded:
 
 def optimized(builder: Builder, target: Target | None = None) -> str:
     """A kernel's IR as code generation meets it."""
-    with _module([_unit(builder)], _machine(target or _host())) as module:
+    with _crew.lock, _module([_unit(builder)], _machine(target or _host())) as module:
         return str(module)
 
 
 def assembly(builder: Builder, target: Target | None = None) -> str:
     """A kernel's machine code as text."""
     machine = _machine(target or _host())
-    with _module([_unit(builder)], machine) as module:
+    with _crew.lock, _module([_unit(builder)], machine) as module:
         return str(machine.emit_assembly(module))
 
 
@@ -217,14 +220,15 @@ def _digest(*texts: str) -> str:
 def _binding() -> Any:
     """llvmlite's binding to LLVM, ready for this machine."""
     try:
-        with timed("import llvmlite"), uncollected():
+        with _starting, timed("import llvmlite"), uncollected():
             import llvmlite.binding as binding
+
+            binding.initialize_native_target()
+            binding.initialize_native_asmprinter()
     except ImportError as error:
         raise MissingExtraError(
             "native code", needed="llvmlite", hint="install it with `pip install llvmlite`"
         ) from error
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
     return binding
 
 
@@ -301,7 +305,7 @@ def _load(units: Sequence[_Unit], target: Target) -> list[int]:
     places = [(target, unit.key) for unit in units]
     with timed("codegen"):
         addresses = _crew.finish(places)
-    found = [_begun.pop(place) for place in places if place in _begun]
+    found = [on_disk for place in places if (on_disk := _begun.pop(place, None)) is not None]
     _latest[:] = [Loaded(len(units), sum(found), len(found) - sum(found), spent().since(before))]
     return addresses
 
@@ -413,6 +417,7 @@ def _link(code: bytes, units: Sequence[_Unit]) -> dict[str, int]:
     library = _binding().JITLibraryBuilder().add_object_img(code).add_current_process()
     for unit in units:
         library.export_symbol(unit.name)
-    linked = library.link(_linker(), f"kernels {units[0].key}")
+    with _starting:
+        linked = library.link(_linker(), f"kernels {units[0].key}")
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(linked))  # the code stays, even when the interpreter ends
     return {unit.key: linked[unit.name] for unit in units}

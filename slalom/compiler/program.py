@@ -179,8 +179,10 @@ class Program:
         others = [] if self._target is not None else [*walker.CODE.missing, *beside]
         llvm.begin(others, self._target)
         self._compiling = True
-        rows = [row for part, _ in self.parts for row in part]
-        self._compiling = False
+        try:
+            rows = [row for part, _ in self.parts for row in part]
+        finally:
+            self._compiling = False
         builders = [row.builder for row in rows]
         addresses = llvm.load([*builders, *others], target=self._target)[: len(builders)]
         steps = tuple(
