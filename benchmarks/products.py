@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slalom.compiler import gemm, llvm
+from slalom.compiler import gemm, llvm, packs
 from slalom.compiler.ir import Builder, Type, Value
 from slalom.compiler.profile import fma_peak
 
@@ -106,12 +106,12 @@ def measure(case: Case, scalar: str, rounds: int) -> dict[str, Any]:
     product = gemm.choose(n, scalar, m=m if case.strided else None, batched=1)  # the batch repeats the product
     width = product.columns
     panels = aligned(np.zeros((-(-n // width), k, width), dtype))
-    packing, packer = gemm.Packing(scalar, product.columns, "columns"), Builder()
-    gemm.emit_pack(packer, packing, gemm.PackOperands(*gemm.PackOperands._fields))
+    packing, packer = packs.Packing(scalar, product.columns, "columns"), Builder()
+    packs.emit_pack(packer, packing, packs.PackOperands(*packs.PackOperands._fields))
     pack, extents = native(packer), {"k": k, "n": n, "source": weight.ctypes.data, "source_n": k}
-    packs = words(packer, {**extents, "panels": panels.ctypes.data, "panel": k * width})
+    packed = words(packer, {**extents, "panels": panels.ctypes.data, "panel": k * width})
     times = max(1, 500_000 // (n * k))
-    cost = best(lambda: [pack(packs.ctypes.data, 0, packing.tasks(n)) for _ in range(times)], times, rounds)
+    cost = best(lambda: [pack(packed.ctypes.data, 0, packing.tasks(n)) for _ in range(times)], times, rounds)
 
     b = Builder()
     operands = gemm.Operands(*gemm.Operands._fields)

@@ -21,8 +21,9 @@ from executors import compare
 
 import slalom
 from slalom.compiler import deep, llvm
-from slalom.compiler.gemm import Operands, Outer, Packing, PackOperands, Product, choose, emit, emit_pack
+from slalom.compiler.gemm import Operands, Product, choose, emit
 from slalom.compiler.ir import Builder, Type, Value
+from slalom.compiler.packs import Outer, Packing, PackOperands, emit_pack
 
 SCALARS = {
     "float": np.float32,
@@ -173,8 +174,8 @@ def run(
         **by_axis("batch", outer),
         **by_axis("a_batch", steps(left, outer, 3 if left_panels else 2)),
         "b": right.ctypes.data,
-        "b_panel": elements(right)[-3] if panels else product.columns,
-        "b_row": elements(right)[-2],
+        "b_panel": elements(right)[-3] if panels else product.columns * (elements(b)[-1] if product.across else 1),
+        "b_row": elements(right)[-1 if product.across else -2],
         **by_axis("b_batch", steps(right, outer, 3 if panels else 2)),
         "block": block,
         "chunk": chunk,
@@ -229,6 +230,11 @@ PRODUCTS = [
     choose(64, "double", register_bytes=32),
     *(choose(64, scalar) for scalar in ("i8", "i16", "i32", "i64")),
 ]
+ACROSS = [
+    replace(choose(n, scalar, register_bytes=bytes), across=True)
+    for scalar, sizes, bytes in [("float", (10, 48, 64, 128), 64), ("double", (64,), 64), ("float", (64,), 32)]
+    for n in sizes
+]
 LAYOUTS: list[dict[str, Any]] = [{}, {"panels": True}, {"left_panels": True}, {"panels": True, "left_panels": True}]
 SIZES = [*range(1, 9), 12, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70]
 
@@ -242,6 +248,26 @@ def pairwise(rng: np.random.Generator) -> list[tuple[int, int, int]]:
 
 def identity(product: Product) -> str:
     return f"{product.scalar}-{product.rows}x{product.vectors}"
+
+
+@pytest.mark.parametrize("product", ACROSS, ids=identity)
+def test_what_lies_across_is_turned_on_the_way(product: Product) -> None:
+    """Exact at every size, nothing outside is touched, and of numbers that round each has the bits of panels."""
+    rng = np.random.default_rng(2)
+    for number, (m, n, k) in enumerate([*pairwise(rng)[::5], (5, 70, 300), (50, 33, 700), (1, 1, 2100), (7, 3, 0)]):
+        at_end = number % 2 == 0
+        a, b = numbers(rng, (m, k), product.scalar), numbers(rng, (k, n), product.scalar)
+        got = run(product, laid(a, "wide", at_end), laid(b, "transposed", at_end), at_end=at_end)
+        np.testing.assert_array_equal(got, np.matmul(a, b), err_msg=f"{(m, n, k)}")
+        a, b = numbers(rng, (m, k), product.scalar, whole=False), numbers(rng, (k, n), product.scalar, whole=False)
+        here, other = laid(b, "transposed", at_end), replace(product, across=False)
+        cuts = (1, 2, 5) if number % 3 else ()
+        got, panels = run(product, a, here, cuts=cuts, at_end=at_end), run(other, a, b, panels=True)
+        assert got.tobytes() == panels.tobytes(), f"{(m, n, k)}"
+        _pages.clear()
+    a, b = numbers(rng, (2, 3, 7, 40), product.scalar), numbers(rng, (2, 3, 40, 20), product.scalar)
+    batched = replace(product, batched=2)
+    np.testing.assert_array_equal(run(batched, a, laid(b, "transposed")), np.matmul(a, b))
 
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=identity)

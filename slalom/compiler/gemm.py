@@ -7,10 +7,10 @@ extents and strides are run-time words and tails are masked columns and repeated
 A is read by single elements at any strides. B is read by vectors along n, from rows ``b_row`` apart in column tiles
 ``b_panel`` apart, which is one address for two layouts: a plain matrix (``b_panel`` = columns, ``b_row`` = its row
 stride), and panels that ``emit_pack`` wrote (``b_panel`` = K·columns, ``b_row`` = columns), where a tile's part of B
-is one contiguous run. In the same way the row tiles of A are ``a_tile`` apart: rows · ``a_row`` in a plain matrix.
-Rows whose strides are multiples of 256 bytes and more meet in few sets of the cache, and a transposed A touches a line
-for every few of its elements: either costs up to half the speed. One cache line of padding between rows gives back
-the first, panels give back both.
+is one contiguous run; a transposed B is turned on the way (``across``). In the same way the row tiles of A are
+``a_tile`` apart: rows · ``a_row`` in a plain matrix. Rows whose strides are multiples of 256 bytes and more meet in few
+sets of the cache, and a transposed A touches a line for every few of its elements: either costs up to half the speed.
+One cache line of padding between rows gives back the first, panels give back both.
 
 Source: Goto and van de Geijn, 2008 (panels); Van Zee and van de Geijn, 2015 (BLIS: the micro-kernel).
 """
@@ -19,21 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
+from slalom.compiler.packs import Outer, Turn, ceil_div, outer, words_of
 
 _BYTES: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4, "double": 8}
 FLOATS: Final = frozenset({"float", "double"})
 """Those that go through registers of accumulators as they are."""
-_BLOCK: Final = 4
-"""Elements of a column that a transposing packing reads at once: four floats are 128 bits, the unit of shuffles."""
-_ROWS: Final = {1: (8, 10, 12, 6, 4), 2: (8, 10, 12, 6, 4), 3: (8, 6, 4), 4: (6, 5, 4)}
+_ROWS: Final = {1: (8, 10, 12, 6, 4, 2, 1), 2: (8, 10, 12, 6, 4, 2, 1), 3: (8, 6, 4, 2, 1), 4: (6, 5, 4, 2, 1)}
 """By the vectors of a tile its rows, and other numbers of them that a small M may fill better."""
 _STAYS: Final = 32 << 10
 """Bytes of a column tile of B that a tile goes through at once: they stay in the nearest cache for all row tiles …"""
 CHUNK: Final = 8
-"""… of which so many are taken in turn, each with its sums."""
+"""… of which so many are taken in turn, each with its sums …"""
+MANY: Final = 48
+"""… or so many, where each turn means that B is turned once more."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Product:
     banded: whether A, B or C are bands along their diagonals, outside of which there is nothing to do.
     indexed: whether row m of A is row ``a_index[m]`` (i64, the caller keeps it in range; a + row·a_row + k·a_k).
     logical: or of ands, for booleans stored as bytes (scalar i8).
+    across: B[k, n] lies with k side by side (a transposed matrix): stretch by stretch a column tile is turned into a
+        copy, which never leaves the nearest cache, for as many row tiles as take turns.
     deep: a long sum, in stretches of k that are copied (``deep.py``): A[m, k] with a_row = 1, B in rows; no batch.
     """
 
@@ -57,6 +60,7 @@ class Product:
     indexed: bool = False
     logical: bool = False
     deep: bool = False
+    across: bool = False
 
     @property
     def columns(self) -> int:
@@ -74,15 +78,22 @@ class Product:
             return -(-n // self.columns)
         return -(-m // self.rows) * -(-n // self.columns) * batch
 
+    @property
+    def turns(self) -> int:
+        """How many row tiles take turns, at most."""
+        return MANY if self.across else CHUNK
+
 
 class Operands(NamedTuple):
     """What stands in the argument words (any object that the caller can bind later). Strides count elements.
 
     m, n, k: the extents of C (M, N) and of the sum.
     a, a_tile, a_row, a_k: where A[m, k] is: a + (m ÷ rows)·a_tile + (m mod rows)·a_row + k·a_k.
-    b, b_panel, b_row: where B[k, n] is: b + (n ÷ columns)·b_panel + k·b_row + n mod columns.
+    b, b_panel, b_row: where B[k, n] is: b + (n ÷ columns)·b_panel + k·b_row + n mod columns; of a product across
+        + k + (n mod columns)·b_row.
     block: row tiles that are done for one column tile before the next; tasks are numbered (batch, block of rows,
-        column tile, row tile). At least 1; all row tiles keep B's tile in the cache, fewer give each thread rows.
+        column tile, row tile). At least 1; all row tiles keep B's tile in the cache (and turn it once, across), fewer
+        give each thread rows.
     batch, a_batch, b_batch: of batched products, the extents of all outer indices but the first, and by how much A and
         B move on along each of them (0 repeats).
     a_index: the rows of A, of indexed products.
@@ -116,8 +127,6 @@ class Operands(NamedTuple):
     kept: Any = None
 
 
-Outer = tuple[Value, ...]
-"""Which product of a batch: an index along each outer axis."""
 Epilogue = Callable[[Builder, Value, Value, Value, Value, Outer], None]
 """``epilogue(b, m, n, sums, mask, batch)`` emits what is done with C[m, n … n + 15], a vector of which the lanes in
 ``mask`` exist. It runs once for each row and vector of each tile, in any order."""
@@ -136,8 +145,8 @@ def choose(
 ) -> Product:
     """The tile for N columns on a machine with registers of so many bytes.
 
-    m: the rows of A where they are not the batch, so that a small M fills its tile; None where they may vary, and one
-    kernel must serve them all.
+    m: the rows of A where they are not the batch, or a kernel of their own is worth it, so that a small M fills its
+    tile; None where they may vary, and one kernel must serve them all.
     """
     wide = LANES * _BYTES[scalar] // register_bytes  # registers of one vector
     if scalar not in ("float", "double"):
@@ -156,9 +165,10 @@ def choose(
             vectors = 4 if n >= 512 or columns % 4 in (0, 3) else 2
         rows, *others = _ROWS[vectors]
         if m is not None:
-            padded = {r: -(-m // r) * r for r in (rows, *others)}
-            best = min(padded, key=padded.__getitem__)
-            rows = best if 1.1 * padded[best] < padded[rows] else rows
+            # By cycles for each k: of multiplications, of loads, and of waiting for sums.
+            cycles = {r: -(-m // r) * max(r * vectors / 2, r + vectors, 4) for r in (rows, *others)}
+            best = min(cycles, key=cycles.__getitem__)
+            rows = best if 1.1 * cycles[best] < cycles[rows] else rows
     return Product(scalar, rows, vectors, batched, banded, indexed, logical)
 
 
@@ -197,20 +207,20 @@ class Emitter:
         self.a_row, self.a_k, self.b_row = (self.word(name) for name in ("a_row", "a_k", "b_row"))
         self.direct = direct
         self.tile = b.stack(self.vector, product.rows * product.vectors)
-        self.kept = b.stack(self.vector, CHUNK * product.rows * product.vectors)
-        if product.vectors > 1:
+        self.kept = b.stack(self.vector, product.turns * product.rows * product.vectors)
+        if product.vectors > 1 or product.across:
             self.copy = b.stack(self.vector, product.depth * product.vectors)
 
     def word(self, name: str, type: Type = I64) -> Value:
         return self.b.word(("gemm", name), getattr(self.operands, name), type)
 
     def words(self, name: str) -> list[Value]:
-        return _words(self.b, "gemm", name, self.operands)
+        return words_of(self.b, "gemm", name, self.operands)
 
     def runs(self) -> None:
         """The range, cut into runs of row tiles that share a column tile."""
         b, product = self.b, self.product
-        tiles, panels = _ceil_div(b, self.m, product.rows), _ceil_div(b, self.n, product.columns)
+        tiles, panels = ceil_div(b, self.m, product.rows), ceil_div(b, self.n, product.columns)
         block = b.intrinsic("smin", self.word("block"), tiles)
         task = b.variable(b.begin)
         with b.repeat_while() as again:
@@ -219,7 +229,7 @@ class Emitter:
                 each = b.mul(tiles, panels)
                 flat = b.binary("udiv", rest, each)
                 rest = b.sub(rest, b.mul(flat, each))
-                batch = _outer(b, flat, self.words("batch"))
+                batch = outer(b, flat, self.words("batch"))
             whole = b.mul(block, panels)
             first = b.mul(b.binary("udiv", rest, whole), block)
             size = b.intrinsic("smin", block, b.sub(tiles, first))
@@ -241,7 +251,7 @@ class Emitter:
         right = b.offset(self.word("b", PTR), start, self.scalar)
         n = b.mul(panel, b.number(product.columns))
         end, tile = b.add(first, count), b.variable(first)
-        most = self.word("chunk") if product.banded else b.number(CHUNK)
+        most = self.word("chunk") if product.banded else b.number(product.turns)
         with b.repeat_while() as again:
             here = tile.get()
             stop = b.intrinsic("smin", b.add(here, most), end)
@@ -285,9 +295,12 @@ class Emitter:
             rest = b.sub(self.k, done)
             stretch = Stretch(done, b.intrinsic("smin", rest, most), b.compare("sgt", rest, most))
             a_here = b.offset(a, b.mul(done, self.a_k), self.scalar)
-            lines = Lines(b.offset(right, b.mul(done, self.b_row), self.scalar), self.b_row)
-            if product.vectors > 1:
-                lines = self.widened(left, lines, stretch.length, masks)
+            if product.across:
+                lines = self.turned(left, b.offset(right, done, self.scalar), stretch.length)
+            else:
+                lines = Lines(b.offset(right, b.mul(done, self.b_row), self.scalar), self.b_row)
+                if product.vectors > 1:
+                    lines = self.widened(left, lines, stretch.length, masks)
             with b.loop(*tiles) as i:
                 m = b.mul(i, b.number(product.rows))
                 kept = b.mul(b.sub(i, tiles[0]), b.number(product.rows * product.vectors))
@@ -295,6 +308,13 @@ class Emitter:
                 self.piece((batch, m, n), rows, lines, stretch, kept, masks)
             depth.set(b.hidden(b.add(done, most)))
             again.append(stretch.later)
+
+    def turned(self, left: Value, right: Value, length: Value) -> Lines:
+        """A stretch of B, which lies across, as rows, with zeros to its right."""
+        b, columns = self.b, self.b.number(self.product.columns)
+        turn = Turn(b, self.scalar, (b.number(1), self.b_row), (columns, columns, columns))
+        turn.all(right, self.copy, left, length)
+        return Lines(self.copy, columns)
 
     def widened(self, left: Value, right: Lines, length: Value, masks: list[Value]) -> Lines:
         """A stretch of B where it lies if it is as wide as the tile; else its copy."""
@@ -404,195 +424,3 @@ class Emitter:
                 place = b.add(b.mul(r, b.number(vectors)), b.number(v))
                 found = b.load(self.vector, b.offset(self.tile, place, self.vector), 64)
                 epilogue(row, column, found, masks[v])
-
-
-@dataclass(frozen=True)
-class Packing:
-    """The structure of a kernel that writes a K × N matrix in panels of ``columns`` columns: [panel][k][column].
-
-    columns: of a panel; in memory it is ``width`` wide. Those of a right-hand side are multiples of 16; a left-hand
-        side in panels is its transpose, in panels of as many columns as a tile has rows.
-    order: how the source lies: "rows" (n has stride 1), "columns" (k has: the transpose of a row-major matrix), or
-    "any" (element by element: slow).
-    batched: over how many outer indices there is such a matrix for each.
-    open: rather a transpose than panels: rows of the target are ``row`` apart, and nothing is written beyond N.
-    """
-
-    scalar: str = "float"
-    columns: int = 2 * LANES
-    order: Literal["rows", "columns", "any"] = "rows"
-    batched: int = 0
-    open: bool = False
-
-    @property
-    def width(self) -> int:
-        """Columns of a panel in memory: 2, 4, 8 or a multiple of 16."""
-        return -(-self.columns // LANES) * LANES if self.columns > LANES // 2 else 1 << (self.columns - 1).bit_length()
-
-    def tasks(self, n: int, batch: int = 1) -> int:
-        """The extent of the kernel's parallel loop: its panels."""
-        return -(-n // self.columns) * batch
-
-
-class PackOperands(NamedTuple):
-    """What stands in the argument words. Strides count elements.
-
-    k, n: the extents. source, source_k, source_n: where the matrix's [k, n] is.
-    panels, panel: where the panels begin, and the stride from one to the next (≥ k·width).
-    batch, source_batch, panels_batch: of a batched packing, the extents of all outer indices but the first, and the
-        strides along each of them. row: of an open one.
-    """
-
-    k: Any
-    n: Any
-    source: Any
-    source_k: Any
-    source_n: Any
-    panels: Any
-    panel: Any
-    batch: tuple[Any, ...] = ()
-    source_batch: tuple[Any, ...] = ()
-    panels_batch: tuple[Any, ...] = ()
-    row: Any = None
-
-
-def emit_pack(b: Builder, packing: Packing, operands: PackOperands) -> None:
-    """Write the kernel; its range counts ``packing.tasks(…)``. Columns beyond N become zeros."""
-    _Packer(b, packing, operands).panels()
-
-
-class _Packer:
-    """Writes one packing kernel."""
-
-    def __init__(self, b: Builder, packing: Packing, operands: PackOperands) -> None:
-        self.b, self.packing, self.operands = b, packing, operands
-        self.scalar = Type(packing.scalar)
-        self.k, self.n = self.word("k"), self.word("n")
-        self.k_stride = b.number(1) if packing.order == "columns" else self.word("source_k")
-        self.n_stride = b.number(1) if packing.order == "rows" else self.word("source_n")
-        # Rows are copied by as many vectors as there are; all else is loops, whose text need not say how far they go.
-        known = packing.order == "rows"
-        self.columns = b.number(packing.columns) if known else b.word(("pack", "columns"), packing.columns)
-        self.width = b.number(packing.width) if known else b.word(("pack", "width"), packing.width)
-        self.row = self.word("row") if packing.open else self.width
-
-    def word(self, name: str, type: Type = I64) -> Value:
-        return self.b.word(("pack", name), getattr(self.operands, name), type)
-
-    def words(self, name: str) -> list[Value]:
-        return _words(self.b, "pack", name, self.operands)
-
-    def panels(self) -> None:
-        b, packing = self.b, self.packing
-        source, target = self.word("source", PTR), self.word("panels", PTR)
-        panels = _ceil_div(b, self.n, self.columns)
-        with b.loop(b.begin, b.end) as task:
-            panel, read, write = task, source, target
-            if packing.batched:
-                flat = b.binary("udiv", task, panels)
-                panel = b.sub(task, b.mul(flat, panels))
-                batch, found, made = map(self.words, ("batch", "source_batch", "panels_batch"))
-                for index, source_step, step in zip(_outer(b, flat, batch), found, made, strict=True):
-                    read = b.offset(read, b.mul(index, source_step), self.scalar)
-                    write = b.offset(write, b.mul(index, step), self.scalar)
-            n = b.mul(panel, self.columns)
-            read = b.offset(read, b.mul(n, self.n_stride), self.scalar)
-            write = b.offset(write, b.mul(panel, self.word("panel")), self.scalar)
-            left = b.sub(self.n, n)
-            if packing.order == "rows":
-                self.copy(read, write, left)
-            elif packing.order == "any":
-                self.elements(read, write, left)
-            else:
-                whole = b.compare("sge", self.k, b.number(_BLOCK))
-                with b.when(whole):
-                    self.transpose(read, write, left)
-                with b.when(b.binary("xor", whole, literal(1, whole.type))):
-                    self.elements(read, write, left)
-
-    def copy(self, read: Value, write: Value, left: Value) -> None:
-        """Row by row, by vectors."""
-        b, width = self.b, self.packing.width
-        lanes = min(width, LANES)
-        vector = Type(self.packing.scalar, lanes)
-        valid = b.intrinsic("smin", left, b.number(self.packing.columns))
-        masks = [b.lanes_below(b.sub(valid, b.number(at)), lanes) for at in range(0, width, lanes)]
-        with b.loop(0, self.k) as k:
-            line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, b.number(width)), self.scalar)
-            for v, mask in enumerate(masks):
-                row = b.load_masked(vector, b.offset(line, v * lanes, self.scalar), mask)
-                b.store(row, b.offset(out, v * lanes, self.scalar))
-
-    def transpose(self, read: Value, write: Value, left: Value) -> None:
-        """In blocks of four k by 16 columns; the last block begins early enough to be whole."""
-        b = self.b
-        with b.loop(0, self.columns, LANES) as group:
-            valid = b.sub(left, group)
-            mask = b.lanes_below(valid)
-            last = b.sub(b.intrinsic("smin", left, self.columns), b.number(1))
-            rows = []
-            for r in range(LANES):
-                row = b.intrinsic("smin", b.add(group, b.number(r)), last)
-                rows.append(b.offset(read, b.mul(row, self.n_stride), self.scalar))
-            out = b.offset(write, group, self.scalar)
-            with b.loop(0, self.k, _BLOCK) as start:
-                k = b.intrinsic("smin", start, b.sub(self.k, b.number(_BLOCK)))
-                four = [b.load(Type(self.packing.scalar, _BLOCK), b.offset(row, k, self.scalar)) for row in rows]
-                for j, line in enumerate(transposed(b, four)):
-                    place = b.offset(out, b.mul(b.add(k, b.number(j)), self.row), self.scalar)
-                    if self.packing.open:
-                        b.store_masked(line, place, mask)
-                    else:
-                        b.store(b.select(mask, line, literal(0, line.type)), place)
-
-    def elements(self, read: Value, write: Value, left: Value) -> None:
-        """Element by element."""
-        b = self.b
-        valid = b.intrinsic("smin", left, self.columns)
-        with b.loop(0, self.k) as k:
-            line = b.offset(read, b.mul(k, self.k_stride), self.scalar)
-            out = b.offset(write, b.mul(k, self.row), self.scalar)
-            with b.loop(0, valid) as n:
-                one = b.load(self.scalar, b.offset(line, b.mul(n, self.n_stride), self.scalar))
-                b.store(one, b.offset(out, n, self.scalar))
-            if not self.packing.open:
-                with b.loop(valid, self.width) as n:
-                    b.store(literal(0, self.scalar), b.offset(out, n, self.scalar))
-
-
-def transposed(b: Builder, rows: list[Value]) -> list[Value]:
-    """16 rows of four as four rows of 16: by 128-bit quarters, each of which takes every fourth row."""
-
-    def join(x: Value, y: Value) -> Value:
-        return b.shuffle(x, y, range(2 * x.type.lanes))
-
-    def quarters(*lanes: int) -> list[int]:
-        """A pattern within the quarters: 0 … 3 from the first vector, 4 … 7 from the second."""
-        return [4 * q + lane % 4 + (LANES if lane > 3 else 0) for q in range(4) for lane in lanes]
-
-    w = [join(join(rows[i], rows[i + 4]), join(rows[i + 8], rows[i + 12])) for i in range(4)]
-    low, high = quarters(0, 4, 1, 5), quarters(2, 6, 3, 7)
-    first, second = quarters(0, 1, 4, 5), quarters(2, 3, 6, 7)
-    pairs = [(b.shuffle(w[0], w[1], half), b.shuffle(w[2], w[3], half)) for half in (low, high)]
-    return [b.shuffle(x, y, half) for x, y in pairs for half in (first, second)]
-
-
-def _words(b: Builder, of: str, name: str, operands: Operands | PackOperands) -> list[Value]:
-    """The words of an operand that has one for each outer axis."""
-    return [b.word((of, name, i), meaning) for i, meaning in enumerate(getattr(operands, name))]
-
-
-def _outer(b: Builder, flat: Value, extents: list[Value]) -> Outer:
-    """The index along each outer axis, from the number in row-major order and all extents but the first."""
-    batch = Outer()
-    for extent in reversed(extents):
-        rest = b.binary("udiv", flat, extent)
-        batch = (b.sub(flat, b.mul(rest, extent)), *batch)
-        flat = rest
-    return flat, *batch
-
-
-def _ceil_div(b: Builder, value: Value, by: Value | int) -> Value:
-    most = b.number(by - 1) if isinstance(by, int) else b.sub(by, b.number(1))
-    return b.binary("udiv", b.add(value, most), b.number(by))

@@ -45,6 +45,7 @@ from slalom.compiler.nodes import (
     locals_of,
     walk,
 )
+from slalom.compiler.packs import Outer
 from slalom.compiler.pointwise import Operand, memory_scalar, scalar_of
 from slalom.compiler.reach import Reach
 from slalom.compiler.signature import Written
@@ -118,7 +119,7 @@ class Nest:
         if turned:
             m, n = n, m
 
-        def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: gemm.Outer) -> None:
+        def finish(b: Builder, at_m: Value, at_n: Value, sums: Value, mask: Value, at_batch: Outer) -> None:
             self._fit_memo()
             depth = b.depth
             self._memo[1:] = [{} for _ in range(depth)]  # what was written for another vector may be in another branch

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from slalom.compiler import gemm, windows
+from slalom.compiler import gemm, packs, windows
 from slalom.compiler.arrange import arrange
 from slalom.compiler.bands import Bands
 from slalom.compiler.calls import Call, Lowered, Repeat
@@ -54,12 +54,15 @@ def lower(
     register_bytes: int = 64,
     threads: int = 1,
     written: Callable[[Builder], None] = lambda builder: None,
+    *,
+    again: bool = False,
 ) -> Lowered:
     """The calls of a schedule, for so many threads. Those that write state come last where they can.
 
-    written: is told of each function as soon as its text is whole.
+    written: is told of each function as soon as its text is whole · again: whether it is the step of a loop, which is
+    made many times over with the same weights.
     """
-    lowering = _Lowering(kernels, register_bytes, threads, written)
+    lowering = _Lowering(kernels, register_bytes, threads, written, again)
     for kernel in _ordered(kernels):
         lowering.add(kernel)
     return lowering.lowered
@@ -81,9 +84,14 @@ def _ordered(schedule: Schedule) -> list[Kernel]:
 
 class _Lowering:
     def __init__(
-        self, schedule: Schedule, register_bytes: int, threads: int, written: Callable[[Builder], None]
+        self,
+        schedule: Schedule,
+        register_bytes: int,
+        threads: int,
+        written: Callable[[Builder], None],
+        again: bool,
     ) -> None:
-        self.written = written
+        self.written, self.again = written, again
         self.schedule, self.graph, self.register_bytes, self.threads = schedule, schedule.graph, register_bytes, threads
         self.types = schedule.graph.types
         self.lowered = Lowered(schedule)
@@ -180,7 +188,7 @@ class _Lowering:
         """A step, its calls, and how many of them, the first, do the same at all steps."""
         known = self.steps.get(body)
         if known is None:
-            step = lower(schedule(body.graph), self.register_bytes, self.threads, self.written)
+            step = lower(schedule(body.graph), self.register_bytes, self.threads, self.written, again=True)
             fixed = {place.value for place in body.graph.inputs[body.carries + body.pieces :]}
             calls = [call for call in step.calls if isinstance(call, Call)]
             if len(calls) < len(step.calls):
@@ -211,8 +219,8 @@ class _Lowering:
         if source.coefficient(k) != 1 or source.coefficient(n) < LANES:
             return False
         batch = tuple([loops.extents[i] for i in outer])
-        packing = gemm.Packing("float", LANES, "columns", batched=len(batch), open=True)
-        operands = gemm.PackOperands(
+        packing = packs.Packing("float", LANES, "columns", batched=len(batch), open=True)
+        operands = packs.PackOperands(
             loops.extents[k], loops.extents[n], found[0][0], 1, source.coefficient(n), found[1][0], LANES,
             batch[1:], _steps(source, outer), _steps(target, outer), target.coefficient(k),
         )  # fmt: skip
@@ -235,7 +243,7 @@ class _Lowering:
         band = self.bands.of(eq, turned=turned)
         scalar = memory_scalar(dtype)
         product = gemm.choose(
-            shape[n], scalar, m=shape[m] if turned else None, batched=len(batch), banded=band is not None,
+            shape[n], scalar, m=shape[m] if turned or self.again else None, batched=len(batch), banded=band is not None,
             logical=dtype.kind == "b", register_bytes=self.register_bytes,
         )  # fmt: skip
         row_tiles, column_tiles = -(-shape[m] // product.rows), -(-shape[n] // product.columns)
@@ -251,18 +259,24 @@ class _Lowering:
         apart = a_k * dtype.itemsize if a_row == 1 else 0
         spread = apart >= SPREAD or (apart and apart % CROWDED == 0)
         if spread and column_tiles >= READ_AGAIN and depth * shape[m] >= WORTH_PACKING:
-            packing = gemm.Packing(scalar, product.rows, "rows")
+            packing = packs.Packing(scalar, product.rows, "rows")
             a_place, a_batch = self._pack(a, a_at, packing, (depth, shape[m]), (k, m), shape[:-2])
             a_k, a_tile = packing.width, depth * packing.width
         b_batch, b_panel = _steps(b_at, batch), product.columns
-        if b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
+        block = self._block(row_tiles)
+        if b_row == 1 and b_at.coefficient(n) > 1 and scalar in gemm.FLOATS and band is None and not self.again:
+            product, b_row = replace(product, across=True), b_at.coefficient(n)
+            b_panel = product.columns * b_row
+            if column_tiles >= self.threads:  # no two threads turn the same
+                block = row_tiles
+        elif b_at.coefficient(n) != 1 or self._pays(b_row * dtype.itemsize, depth, row_tiles):
             order: Any = "rows" if b_at.coefficient(n) == 1 else "columns" if b_row == 1 else "any"
-            packing = gemm.Packing(scalar, product.columns, order)
+            packing = packs.Packing(scalar, product.columns, order)
             b_place, b_batch = self._pack(right, b_at, packing, (depth, shape[n]), (k, n), shape[:-2])
             b_row, b_panel = packing.width, depth * packing.width
         operands = gemm.Operands(
             m=shape[m], n=shape[n], k=depth, a=a_place, a_tile=a_tile, a_row=a_row, a_k=a_k,
-            b=b_place, b_panel=b_panel, b_row=b_row, block=self._block(row_tiles),
+            b=b_place, b_panel=b_panel, b_row=b_row, block=block,
             batch=shape[1:-2], a_batch=a_batch, b_batch=b_batch, band=band or (),
             chunk=None if band is None else 1 if depth <= product.depth else gemm.CHUNK,
         )  # fmt: skip
@@ -353,7 +367,7 @@ class _Lowering:
         return (depth >= 64 and crowded) or (depth >= 128 and often)
 
     def _pack(
-        self, value: int, at: Expr, packing: gemm.Packing, shape: tuple[int, int], axes: tuple[int, int], batch: Shape
+        self, value: int, at: Expr, packing: packs.Packing, shape: tuple[int, int], axes: tuple[int, int], batch: Shape
     ) -> tuple[Memory, Shape]:  # fmt: skip
         """Where an operand lies in panels, packed once for all products that read it so, and by how much it moves on
         there along each axis of the batch: a matrix that serves several products is packed once for them, too."""
@@ -369,19 +383,19 @@ class _Lowering:
             itemsize = self.types[value].dtype.itemsize
             self.packed[key] = self._scratch(size(extents) * whole * itemsize)
             source, panels = Memory(value, at.constant * itemsize), Memory(self.packed[key])
-            operands = gemm.PackOperands(
+            operands = packs.PackOperands(
                 depth, n, source, k_step, n_step, panels, panel, extents[1:], tuple([outer[i] for i in moving]), made
             )
             self._packed(None, replace(packing, batched=len(moving)), operands, size(extents))
         moves = dict(zip(moving, made, strict=True))
         return Memory(self.packed[key]), tuple([moves.get(i, 0) for i in range(len(batch))])
 
-    def _packed(self, kernel: Kernel | None, packing: gemm.Packing, operands: gemm.PackOperands, batch: int) -> None:
+    def _packed(self, kernel: Kernel | None, packing: packs.Packing, operands: packs.PackOperands, batch: int) -> None:
         tasks = packing.tasks(operands.n, batch)
 
         def write() -> Written:
             b = Builder()
-            gemm.emit_pack(b, packing, operands)
+            packs.emit_pack(b, packing, operands)
             return Written(b, tasks, (), b.bound)
 
         structure = packing, operands._replace(source=None, panels=None), batch

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from slalom.compiler.gemm import transposed
 from slalom.compiler.index import Expr
 from slalom.compiler.ir import LANES, Builder, Type, Value
+from slalom.compiler.packs import transposed
 
 _BLOCK: Final = 4
 """Elements of a row that are turned at once."""

@@ -20,10 +20,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from slalom.compiler.gemm import Epilogue, Outer
+from slalom.compiler.gemm import Epilogue
 from slalom.compiler.index import Axis, Condition, Expr, Quotient, Remainder
 from slalom.compiler.ir import I64, LANES, PTR, Builder, Type, Value, Variable, literal
 from slalom.compiler.nodes import Windows
+from slalom.compiler.packs import Outer
 from slalom.core.primitive import Array
 
 STRETCH: Final = 64
