@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import eager_step
+import predictions
 import training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,7 @@ def main_job() -> list[Row]:
 SUITES: dict[str, Callable[[], list[Row]]] = {
     "import": import_time,
     "eager": eager_step.rows,
+    "predictions": predictions.rows,
     "main": main_job,
     "train": training.rows,
     "conv": training.image_rows,

@@ -273,6 +273,35 @@ def test_whatever_of_a_result_is_held_keeps_it(what: str) -> None:
     assert len(before) < 20, "what nobody holds is used again"
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["by itself", "compiled"])
+def test_calls_whose_results_are_dropped_keep_nothing(compiled: bool) -> None:
+    """No tape stays with the memory of a result, whether there was a backward or not."""
+    made: Any = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model = slalom.compile(made) if compiled else made
+    given = []
+    for n in range(30):
+        x = slalom.ones(3, 4)
+        given.append(weakref.ref(x._storage.array))
+        y = model(x)
+        if n % 3 == 0:
+            y.sum().backward()
+        assert y.requires_grad and (y.is_leaf is False)
+        del x, y
+    alive = {n for n, ref in enumerate(given) if ref() is not None}
+    assert alive <= {27, 29}, "what the programs of forward and backward were given last"
+
+
+def test_what_a_holder_has_changed_is_not_used_again() -> None:
+    double = slalom.compile(lambda x: x * 2.0)
+    for _ in range(8):
+        result = double(slalom.ones(4)).numpy()
+        result.shape = 2, 2
+        del result
+        double(slalom.ones(4)).numpy().flags.writeable = False
+        assert double(slalom.ones(4)).shape == (4,)
+        double(slalom.ones(4)).numpy()[0] = 5.0
+
+
 def test_a_result_that_is_used_again_is_as_new() -> None:
     double = slalom.compile(lambda x: x * 2.0)
     for round in range(10):

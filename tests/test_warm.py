@@ -16,6 +16,7 @@ from slalom import Tensor, autograd, nn, optim
 from slalom.compiler.native import native
 from slalom.errors import GradError, ShapeError
 from slalom.nn.plain import is_plain
+from slalom.nn.warm import PREDICTIONS
 
 NATIVE_BITS = True
 pytestmark = pytest.mark.skipif(not native(), reason="no native code here")
@@ -48,6 +49,96 @@ def test_short_scripts_and_predictions_do_not_wait_for_a_compiler() -> None:
     assert not runs(model)
     model(rows())
     assert runs(model) == 1
+
+
+def predicted(model: nn.Module, times: int, *args: Any, **options: Any) -> Any:
+    with slalom.no_grad():
+        for _ in range(times):
+            out = model(*args, **options)
+    return out
+
+
+def test_predictions_of_one_shape_are_native_in_the_end() -> None:
+    model = network().eval()
+    with slalom.no_compile():
+        expected = {n: predicted(model, 1, rows(n)).numpy() for n in (1, 6, *range(20, 50))}
+    for n in (6, 1):
+        predicted(model, PREDICTIONS - 1, rows(n))
+    assert not runs(model)
+    predicted(model, 1, rows(6))
+    assert not runs(model), "so many are made operation by operation"
+    out = predicted(model, 1, rows(6))
+    assert runs(model) == 1 and not out.requires_grad
+    np.testing.assert_allclose(out.numpy(), expected[6], rtol=1e-5, atol=1e-6)
+    for n in range(20, 50):  # none of these comes back often
+        np.testing.assert_allclose(predicted(model, 2, rows(n)).numpy(), expected[n], rtol=1e-5, atol=1e-6)
+    assert runs(model) == 1 and len(model._predictions) < 30
+    predicted(model, PREDICTIONS + 1, rows(1))
+    assert runs(model) == 2, "counted anew"
+    model[0].weight.data = model[0].weight.detach() * 0
+    with slalom.no_compile():
+        changed = predicted(model, 1, rows(6)).numpy()
+    np.testing.assert_allclose(predicted(model, 1, rows(6)).numpy(), changed, rtol=1e-5, atol=1e-6)
+    assert not hasattr(copy.deepcopy(model), "_predictions") and runs(model) == 2
+
+
+def test_predictions_with_effects_stay_as_they_are() -> None:
+    model = nn.Sequential(nn.Linear(5, 3), Mine(3, 3)).eval()
+    NOTES.clear()
+    predicted(model, PREDICTIONS + 40, rows())
+    assert len(NOTES) == PREDICTIONS + 40 and not runs(model)
+
+
+WHOLE: dict[str, tuple[Callable[[], nn.Module], Callable[[Tensor], tuple[Any, ...]]]] = {
+    "RNN": (lambda: nn.RNN(5, 4, 2), lambda x: (x,)),
+    "GRU": (lambda: nn.GRU(5, 4, bidirectional=True), lambda x: (x,)),
+    "LSTM": (lambda: nn.LSTM(5, 4, batch_first=True), lambda x: (x,)),
+    "LSTM from a state": (
+        lambda: nn.LSTM(5, 4),
+        lambda x: (x, (slalom.ones(1, x.shape[1], 4), slalom.zeros(1, x.shape[1], 4))),
+    ),
+    "MultiheadAttention": (lambda: nn.MultiheadAttention(5, 1), lambda x: (x, x, x)),
+    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(5, 1, 7, dropout=0.0), lambda x: (x,)),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(5, 1, 7, dropout=0.0), 2),
+        lambda x: (x,),
+    ),
+    "TransformerDecoder": (
+        lambda: nn.TransformerDecoder(nn.TransformerDecoderLayer(5, 1, 7, dropout=0.0), 1),
+        lambda x: (x, x + 1),
+    ),
+    "Transformer": (lambda: nn.Transformer(5, 1, 1, 1, 7, dropout=0.0), lambda x: (x, x + 1)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("learns", [True, False], ids=["learning", "predicting"])
+def test_layers_of_many_operations_are_native_by_themselves(name: str, learns: bool) -> None:
+    slalom.manual_seed(0)
+    make, given = WHOLE[name]
+    model = make()
+    x = slalom.tensor(np.random.default_rng(0).normal(size=(4, 3, 5)).astype("float32"))
+    found = []
+    for keeps in (True, False):
+        with slalom.no_compile() if keeps else slalom.enable_grad():
+            if learns:
+                for _ in range(1 if keeps else CALLS + 1):
+                    model.zero_grad()
+                    out = model(*given(x))
+                    first = out[0] if isinstance(out, tuple) else out
+                    first.sin().sum().backward()
+                found.append([first.detach().numpy(), *(p.grad.numpy().copy() for p in model.parameters())])
+            else:
+                out = predicted(model, 1 if keeps else PREDICTIONS + 1, *given(x))
+                found.append([t.numpy() for t in leaves_of(out)])
+    assert runs(model) == 1
+    close(found[1], found[0])
+
+
+def leaves_of(out: Any) -> list[Tensor]:
+    if isinstance(out, tuple):
+        return [t for part in out for t in leaves_of(part)]
+    return [] if out is None else [out]
 
 
 NOTES: list[Any] = []

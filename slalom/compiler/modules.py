@@ -207,7 +207,8 @@ class _Call:
                 if gradients is not None:
                     learned = len(self._plan.owners)
                     inputs = [x if n in gradients or n >= learned else _value(x.storage) for n, x in enumerate(nodes)]
-                out = outs[k]
+                # A handle of its own: that of the forward's memory outlives it, and would keep all that backward needs.
+                out = outs[k] = Tensor._handle(outs[k]._storage, None, False)
                 params = {"pullback": _Pullback(self, k, kept, wanted), "again": again, "output": k}
                 out._node, out._live = Node(_PRIMITIVE, tuple(inputs), params, out._storage, True), True
         return _rebuild(self._plan.tree, outs)

@@ -190,13 +190,18 @@ class Slot:
         self.array, self.start, self.tensor = array, address(array), Tensor._handle(Storage(array), None, False)
 
     def holders(self) -> tuple[int, ...]:
-        """How often Python counts it, its tensor, its array and what lies between them."""
+        """How often Python counts it and its tensor; and, without what the tensor refers to, what lies below."""
         t, counted = self.tensor, getrefcount
-        return counted(self), counted(t), counted(t._storage), counted(self.array), getweakrefcount(t)
+        above = getweakrefcount(t), counted(t), counted(self)
+        if above == _ABOVE:  # nobody can see it
+            t._node, t._live, t._grad, t._storage._views = None, False, None, None
+        return *above, counted(t._storage), counted(self.array)
 
 
+_ABOVE: tuple[int, ...] = ()
 _FREE: Final = next(slot.holders() for slots in ([Slot(np.empty(0))],) for slot in slots)
 """Of a slot that is in a list and a variable, as in ``_Room.take``, and of which nobody else holds anything."""
+_ABOVE = _FREE[:3]
 
 
 class _Room:
@@ -211,12 +216,14 @@ class _Room:
         self._small = size(of.shape) * of.dtype.itemsize <= self.SMALL
         self._slots: list[Slot] = []
 
+    def _fits(self, array: Array) -> bool:
+        """Whether it is as it was: who held it may have changed its shape, or that it can be written."""
+        return array.shape == self._shape and array.dtype == self._dtype and array.flags.writeable
+
     def take(self) -> Slot:
         """A slot that nobody else holds anything of."""
         for slot in self._slots:
-            if slot.holders() == _FREE:
-                tensor = slot.tensor
-                tensor._node, tensor._live, tensor._grad, tensor._storage._views = None, False, None, None
+            if slot.holders() == _FREE and self._fits(slot.array):
                 break
         else:
             slot = Slot(np.empty(self._shape, self._dtype))

@@ -54,6 +54,8 @@ class MultiheadAttention(Module):
     bias_k: Parameter | None
     bias_v: Parameter | None
 
+    _native = None
+
     def __init__(
         self,
         embed_dim: int,

@@ -112,7 +112,7 @@ class Sequential(_Numbered):
     (2, 1)
     """
 
-    _native = None  # alone among the layers of this package, it is a whole model
+    _native = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ __all__ = ["Buffer", "Module", "Parameter"]
 
 M = TypeVar("M", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
-_OF_CALLS = ("_compiled_call", "_native", "_calls")
+_OF_CALLS = ("_compiled_call", "_native", "_calls", "_predictions")
 """What a copy does not have."""
 
 
@@ -101,9 +101,10 @@ class Module:
     _compiled_call: Callable[..., Any] | None = None
     """What runs a call instead, once ``slalom.compile`` was given this module; copies do not have it."""
     _native: Any = False
-    """What runs a call once there were ``_calls`` enough of them; False: nothing does, None: nothing yet."""
+    """What runs a call once there were enough of them. None: nothing yet. False: nothing ever does; so it is of layers
+    that are a few operations."""
     _eager_calls: ClassVar[int] = 16
-    """So many calls are made operation by operation."""
+    """So many calls that learn are made operation by operation."""
     _calls: int = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -140,8 +141,8 @@ class Module:
             raise
 
     def _is_worth(self, x: Any) -> bool:
-        """Whether a call with this first argument is one that becomes machine code in the end: one that learns."""
-        return MODE.get().grad and isinstance(x, Tensor)
+        """Whether a call with this first argument is one that becomes machine code in the end."""
+        return isinstance(x, Tensor)
 
     def _is_plain(self) -> bool:
         """Whether a call does nothing but compute, draw and keep statistics, so that a record may stand for it."""

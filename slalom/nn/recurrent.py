@@ -69,6 +69,7 @@ class RNNBase(_Recurrent):
     """What RNN, LSTM and GRU have in common: layers, directions, and where time and batch stand."""
 
     __constants__ = ("batch_first", "bidirectional", "dropout", "mode", "num_layers")
+    _native = None
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class _Layer(Module):
     """
 
     __constants__ = ("activation", "norm_first")
+    _native = None
     _PARTS: int
     """How many parts there are, each with a norm and a dropout of its own."""
 
@@ -158,6 +159,8 @@ class TransformerDecoderLayer(_Layer):
 class _Stack(Module):
     """Copies of a layer, and a norm after the last of them."""
 
+    _native = None
+
     def __init__(self, layer: Module, num_layers: int, norm: Module | None) -> None:
         super().__init__()
         if not isinstance(layer, Module):
@@ -251,6 +254,8 @@ class Transformer(Module):
     Note: there are no embeddings, positions or output layer in it, as in PyTorch. Without ``tgt_mask`` or
     ``tgt_is_causal`` a place sees what comes after it.
     """
+
+    _native = None
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from slalom.core.node import MODE
 from slalom.core.tensor import Tensor
 from slalom.core.trace import compiling, natively
 from slalom.errors import SlalomError, StagingError
@@ -20,6 +21,10 @@ _DEBUGGER: Final = 0
 """How Python from 3.12 on names the one that does not use ``sys.settrace``: ``sys.monitoring.DEBUGGER_ID``."""
 _AGAIN: Final = 8
 """What cannot be recorded is tried again after so many times as many calls: hooks may be gone by then."""
+PREDICTIONS: Final = 64
+"""So many calls without gradients, with arguments of the same shapes, are computed operation by operation."""
+_KINDS: Final = 16
+"""Of so many shapes are such calls counted; where there are more, none of them comes back often."""
 _FIXED: Final = (bool, int, float, str, type(None))
 
 
@@ -36,14 +41,33 @@ def _is_watched() -> bool:
     return sys.gettrace() is not None or (_MONITORING is not None and _MONITORING.get_tool(_DEBUGGER) is not None)
 
 
+def _counted(held: dict[str, Any], kind: Any) -> int:
+    """Count a call without gradients: how many there were of its kind."""
+    counts: dict[Any, int] = held.setdefault("_predictions", {})
+    count = counts[kind] = counts.get(kind, 0) + 1
+    if count == 1 and len(counts) > _KINDS:
+        held["_predictions"] = {kind: 1} | {known: n for known, n in counts.copy().items() if n > PREDICTIONS}
+    return count
+
+
 def native_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of a Module's call by machine code; None if it is left to be computed operation by operation.
 
-    The first calls are: short scripts shall not wait for a compiler. So are those that a debugger follows.
+    The first calls are: short scripts shall not wait for a compiler. So are those that a debugger follows. When it
+    begins depends on the number of calls alone, not on the time they take: the same script computes the same bits.
     """
-    held = module.__dict__
-    calls = held["_calls"] = module._calls + 1
-    if calls <= module._eager_calls or module._compiled_call is not None or not compiling():
+    held, learns = module.__dict__, MODE.get().grad
+    if learns:
+        kind, calls = None, module._calls + 1
+        held["_calls"] = calls
+        if calls <= module._eager_calls:
+            return None
+    else:
+        kind = tuple([x.shape if isinstance(x, Tensor) else None for x in (*args, *kwargs.values())])
+        calls = _counted(held, kind)
+        if calls <= PREDICTIONS:
+            return None
+    if module._compiled_call is not None or not compiling():
         return None
     if _is_watched() or not all(map(_is_fixed, (*args, *kwargs.values()))):
         return None
@@ -57,5 +81,8 @@ def native_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         pass
     except SlalomError:  # the operations say the same, and more closely; or there are records enough
         return None
-    held["_calls"] = -_AGAIN * calls
+    if learns:
+        held["_calls"] = -_AGAIN * calls
+    else:
+        held["_predictions"][kind] = -_AGAIN * calls
     return None
