@@ -189,19 +189,23 @@ class Slot:
     def __init__(self, array: Array) -> None:
         self.array, self.start, self.tensor = array, address(array), Tensor._handle(Storage(array), None, False)
 
-    def holders(self) -> tuple[int, ...]:
-        """How often Python counts it and its tensor; and, without what the tensor refers to, what lies below."""
-        t, counted = self.tensor, getrefcount
-        above = getweakrefcount(t), counted(t), counted(self)
-        if above == _ABOVE:  # nobody can see it
-            t._node, t._live, t._grad, t._storage._views = None, False, None, None
-        return *above, counted(t._storage), counted(self.array)
+    def counts(self) -> tuple[int, int, int]:
+        """How often Python counts its tensor, itself, and the buffer between tensor and array."""
+        t = self.tensor
+        return getrefcount(t), getrefcount(self), getrefcount(t._storage)
+
+    def is_free(self) -> bool:
+        """Whether nobody else holds anything of it but perhaps the array; the tensor then is as new."""
+        t = self.tensor
+        if getrefcount(t) != _TENSOR or getrefcount(self) != _SLOT or getweakrefcount(t):
+            return False
+        t._node, t._live, t._grad, t._storage._views = None, False, None, None  # nobody sees it
+        return getrefcount(t._storage) == _BUFFER
 
 
-_ABOVE: tuple[int, ...] = ()
-_FREE: Final = next(slot.holders() for slots in ([Slot(np.empty(0))],) for slot in slots)
-"""Of a slot that is in a list and a variable, as in ``_Room.take``, and of which nobody else holds anything."""
-_ABOVE = _FREE[:3]
+_TENSOR, _SLOT, _BUFFER = next(slot.counts() for slots in ([Slot(np.empty(0))],) for slot in slots)
+"""The counts of a slot that is in a list and a variable, as in ``_Room.take``, and of which nobody holds anything."""
+_ARRAY: Final = next(getrefcount(slot.array) for slots in ([Slot(np.empty(0))],) for slot in slots)
 
 
 class _Room:
@@ -223,7 +227,7 @@ class _Room:
     def take(self) -> Slot:
         """A slot that nobody else holds anything of."""
         for slot in self._slots:
-            if slot.holders() == _FREE and self._fits(slot.array):
+            if getrefcount(slot.array) == _ARRAY and slot.is_free() and self._fits(slot.array):
                 break
         else:
             slot = Slot(np.empty(self._shape, self._dtype))
