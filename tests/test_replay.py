@@ -13,6 +13,7 @@ import pytest
 
 import slalom
 from slalom import Tensor, nn, optim, tensor
+from slalom.compiler import native as executor
 from slalom.compiler.native import native
 from slalom.compiler.stage import Compiled, _Record
 
@@ -261,7 +262,8 @@ HELD: dict[str, Callable[[Tensor], Any]] = {
 def test_whatever_of_a_result_is_held_keeps_it(what: str) -> None:
     double = slalom.compile(lambda x: x * 2.0)
     held = HELD[what](double(tensor([1.0, 2.0, 3.0])))
-    before = {id(t) for t in (double(tensor([float(i), 5.0, 6.0])) for i in range(20))}
+    for i in range(20):
+        double(tensor([float(i), 5.0, 6.0]))
     if what == "a weak reference":
         assert held() is None or held() is not double(tensor([4.0, 5.0, 6.0]))
     elif what == "what was made of it":
@@ -270,7 +272,19 @@ def test_whatever_of_a_result_is_held_keeps_it(what: str) -> None:
     else:
         numbers = (held if isinstance(held, np.ndarray) else held.numpy()).ravel().tolist()
         assert numbers == [2.0, 4.0, 6.0][-len(numbers) :]
-    assert len(before) < 20, "what nobody holds is used again"
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_what_nobody_holds_is_used_again(holds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, held, init = [], [], executor.Slot.__init__
+    monkeypatch.setattr(executor.Slot, "__init__", lambda slot, array: (made.append(1), init(slot, array))[1])
+    double = slalom.compile(lambda x: x * 2.0)
+    for n in range(20):
+        result = double(slalom.full((3,), float(n)))
+        assert result.tolist() == [2.0 * n] * 3
+        if holds:
+            held.append(result)
+    assert len(made) == (20 if holds else 2), "while one is held by its name, the next is made"
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["by itself", "compiled"])

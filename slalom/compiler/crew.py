@@ -152,6 +152,7 @@ class Crew(Generic[Result]):
         share: list[Job] = []
         found: Sequence[Result] = ()
         again: list[Job] | None = None
+        failed: dict[Hashable, Exception] = {}
         try:
             with self.lock:
                 share = self._take()
@@ -160,11 +161,12 @@ class Crew(Generic[Result]):
             again = []
         except Exception as error:  # raised again where it is waited for
             again = [job._replace(alone=True) for job in share] if len(share) > 1 else []
-            self._failed |= {job.key: error for job in share if not again}
+            failed = {job.key: error for job in share if not again}
         finally:
             with self.lock:
                 self._making.difference_update(job.key for job in share)
                 self.made.update(zip([job.key for job in share], found, strict=False))
+                self._failed |= failed
                 # After an interrupt another thread may wait for it.
                 self._waiting.update((job.key, job) for job in (share if again is None else again))
                 if share:

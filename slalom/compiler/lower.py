@@ -264,6 +264,7 @@ class _Lowering:
             a_k, a_tile = packing.width, depth * packing.width
         b_batch, b_panel = _steps(b_at, batch), product.columns
         block = self._block(row_tiles)
+        # A transposed right-hand side; the weights of a loop are rather packed, once for all its steps.
         if b_row == 1 and b_at.coefficient(n) > 1 and scalar in gemm.FLOATS and band is None and not self.again:
             product, b_row = replace(product, across=True), b_at.coefficient(n)
             b_panel = product.columns * b_row

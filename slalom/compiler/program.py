@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import addressof, c_char
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -64,7 +64,6 @@ class Program:
     ) -> None:
         self.source, self._targets, self._guard, self._target = graph, dict(targets or {}), guard, target
         self._threads, before = runtime.get_num_threads(), spent()
-        self._compiling = False
         with timed("key"):
             key = outline.key_of(graph, self._targets, guard, target or llvm.Target.host(), self._threads)
         with timed("disk"):
@@ -104,14 +103,12 @@ class Program:
     @cached_property
     def lowered(self) -> Lowered:
         """The kernels as calls of generated functions."""
+        return self._lower(lambda builder: None)
+
+    def _lower(self, written: Callable[[Builder], None]) -> Lowered:
         kernels = self.kernels
         with timed("lower"):
-            return lower(kernels, _register_bytes(self._target), self._threads, self._written)
-
-    def _written(self, builder: Builder) -> None:
-        """While all stages are gone through, code generation begins as soon as there is a text."""
-        if self._compiling:
-            llvm.begin([builder], self._target)
+            return lower(kernels, _register_bytes(self._target), self._threads, written)
 
     @cached_property
     def memory(self) -> memory.Plan:
@@ -175,14 +172,11 @@ class Program:
         return [*parts, (copies, 1)]
 
     def _compiled(self, beside: Sequence[Builder]) -> tuple[Outline, list[int]]:
-        """Go through all stages."""
+        """Go through all stages; code generation begins as soon as there is a text."""
         others = [] if self._target is not None else [*walker.CODE.missing, *beside]
         llvm.begin(others, self._target)
-        self._compiling = True
-        try:
-            rows = [row for part, _ in self.parts for row in part]
-        finally:
-            self._compiling = False
+        self.lowered = self._lower(lambda builder: llvm.begin([builder], self._target))
+        rows = [row for part, _ in self.parts for row in part]
         builders = [row.builder for row in rows]
         addresses = llvm.load([*builders, *others], target=self._target)[: len(builders)]
         steps = tuple(

@@ -56,18 +56,14 @@ def native_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     The first calls are: short scripts shall not wait for a compiler. So are those that a debugger follows. When it
     begins depends on the number of calls alone, not on the time they take: the same script computes the same bits.
     """
-    held, learns = module.__dict__, MODE.get().grad
+    held, learns, kind = module.__dict__, MODE.get().grad, None
     if learns:
-        kind, calls = None, module._calls + 1
-        held["_calls"] = calls
-        if calls <= module._eager_calls:
-            return None
+        calls = held["_calls"] = module._calls + 1
     else:
         kind = tuple([x.shape if isinstance(x, Tensor) else None for x in (*args, *kwargs.values())])
         calls = _counted(held, kind)
-        if calls <= PREDICTIONS:
-            return None
-    if module._compiled_call is not None or not compiling():
+    enough = calls > (module._eager_calls if learns else PREDICTIONS)
+    if not enough or module._compiled_call is not None or not compiling():
         return None
     if _is_watched() or not all(map(_is_fixed, (*args, *kwargs.values()))):
         return None
